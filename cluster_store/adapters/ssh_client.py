@@ -1,0 +1,237 @@
+"""The dialling side of SSH. Only what is given here counts: no file of the user's, no agent, no environment."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import asyncssh
+import orjson
+
+from cluster_store.adapters import link_errors
+from cluster_store.adapters.keys import Keys
+from cluster_store.adapters.ssh_link import (
+    ALGORITHMS,
+    LINK_SUBSYSTEM,
+    MACHINE_USER,
+    PACKET_BYTES,
+    REQUEST_SUBSYSTEM,
+    WINDOW_BYTES,
+    FrameStream,
+    SshLink,
+    Times,
+    watch_socket,
+)
+from cluster_store.core.errors import InvalidValue, LinkError, Malformed
+from cluster_store.ports import PeerAddress, host_port
+
+_NO_FILES: dict[str, Any] = {
+    "config": None,
+    "agent_path": None,
+    "agent_identities": None,
+    "client_certs": None,
+    "client_host_keys": None,
+    "pkcs11_provider": None,
+    "gss_host": None,
+    "host_based_auth": False,
+    "kbdint_auth": False,
+    "x509_trusted_certs": None,
+    "proxy_command": None,
+    "disable_trivial_auth": True,
+}
+
+
+async def dial(peer: PeerAddress, keys: Keys, times: Times) -> SshLink:
+    """Open a link to a member, as ``ports.Transport.dial`` says."""
+    call = _Call(peer.host, peer.port, times)
+    stream = await call.open(
+        LINK_SUBSYSTEM,
+        pinned=peer.host_key,
+        who="this machine",
+        username=MACHINE_USER,
+        client_keys=[asyncssh.import_private_key(keys.client_private)],
+        preferred_auth=("publickey",),
+    )
+    return SshLink(peer.machine, call.where, stream)
+
+
+async def ask(
+    host: str,
+    port: int,
+    user: str,
+    password: str,
+    accept_key: Callable[[str], Awaitable[bool]],
+    request: Mapping[str, Any],
+    times: Times,
+) -> Mapping[str, Any]:
+    """Send a person's request, as ``ports.Transport.ask`` says."""
+    try:
+        password.encode()
+    except UnicodeEncodeError:
+        raise InvalidValue("the password is not valid text", "Type it again, or set another one.") from None
+    frame = orjson.dumps(request)
+    call = _Call(host, port, times)
+    # One connection to see the key, and another one for the password, pinned to the key that was accepted: a person
+    # may take minutes to compare fingerprints, and no server waits that long for a login.
+    offered = await call.host_key()
+    if not await accept_key(Keys.fingerprint(offered)):
+        raise link_errors.host_key_refused(call.where, Keys.fingerprint(offered))
+    stream = await call.open(
+        REQUEST_SUBSYSTEM,
+        pinned=offered,
+        who=user,
+        username=user,
+        password=password,
+        client_keys=None,
+        preferred_auth=("password",),
+    )
+    try:
+        async with asyncio.timeout(times.reply):
+            await stream.send(frame)
+            reply = await stream.receive()
+    except TimeoutError:
+        raise link_errors.dropped(call.where, f"no answer within {times.reply:g} s") from None
+    finally:
+        await stream.close()
+    if reply is None:
+        raise link_errors.dropped(call.where, stream.notice.strip() or "it was closed without an answer")
+    return _reply(reply, call.where)
+
+
+def _reply(frame: bytes, where: str) -> dict[str, Any]:
+    try:
+        reply = orjson.loads(frame)
+    except orjson.JSONDecodeError as error:
+        raise Malformed(f"the answer of {where} is not JSON: {error}") from None
+    if not isinstance(reply, dict):
+        raise Malformed(f"the answer of {where} is not a JSON object")
+    return reply
+
+
+class _ClientStream(FrameStream, asyncssh.SSHClientSession[bytes]):
+    """The one session of a connection that this machine dialled."""
+
+
+class _Client(asyncssh.SSHClient):
+    """What happens while a connection is being made."""
+
+    def __init__(self, log_in: Callable[[], None]) -> None:
+        self._log_in = log_in
+        self.offered = ""
+        self.socket_has_room = asyncio.Event()
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        self.socket_has_room = watch_socket(conn)
+
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        # Asked about any key but the pinned one: remembered, for a person to see, and refused.
+        self.offered = " ".join(key.export_public_key("openssh").decode("ascii").split()[:2])
+        return False
+
+    def begin_auth(self, username: str) -> None:
+        self._log_in()
+
+
+class _Call:
+    """One attempt to reach ``host:port``: every failure of asyncssh and of the network is translated here."""
+
+    def __init__(self, host: str, port: int, times: Times) -> None:
+        self.where = host_port(host, port)
+        self._host = host
+        self._port = port
+        self._times = times
+        self._deadline: asyncio.Timeout | None = None
+        self._logging_in = False
+        self._client = _Client(self._log_in)
+
+    def _log_in(self) -> None:
+        """Allow for the time that checking a password takes on purpose."""
+        self._logging_in = True
+        if self._deadline is not None and not self._deadline.expired():
+            self._deadline.reschedule(asyncio.get_running_loop().time() + self._times.login)
+
+    async def host_key(self) -> str:
+        """Return the public key line that the other side shows, proven or not; nothing is sent."""
+        try:
+            connection = await self._connect(None)
+        except asyncssh.HostKeyNotVerifiable:
+            return self._client.offered
+        except (asyncssh.Error, OSError, UnicodeError) as error:
+            raise self._translate(error, "", "") from error
+        connection.abort()
+        raise AssertionError("a connection was made although no host key was accepted")
+
+    async def open(self, subsystem: str, *, pinned: str, who: str, **login: Any) -> FrameStream:
+        """Log in and open a subsystem, accepting only the pinned host key."""
+        try:
+            key = asyncssh.import_public_key(pinned)
+        except asyncssh.KeyImportError as error:
+            raise Malformed(f"the host key on record for {self.where} is not an OpenSSH key: {pinned[:80]!r}") from error
+        try:
+            connection = await self._connect(key, **login)
+            try:
+                async with asyncio.timeout(self._times.connect):
+                    _, stream = await connection.create_session(
+                        lambda: _ClientStream(self.where, self._times, self._client.socket_has_room),
+                        subsystem=subsystem,
+                        encoding=None,
+                        window=WINDOW_BYTES,
+                        max_pktsize=PACKET_BYTES,
+                    )
+            except BaseException:
+                connection.abort()
+                raise
+        except (asyncssh.Error, OSError, UnicodeError) as error:
+            raise self._translate(error, pinned, who) from error
+        return stream
+
+    async def _connect(self, pinned: asyncssh.SSHKey | None, **login: Any) -> asyncssh.SSHClientConnection:
+        _have_local_name()
+        async with asyncio.timeout(self._times.connect) as self._deadline:
+            return await asyncssh.connect(
+                self._host,
+                self._port,
+                client_factory=lambda: self._client,
+                client_version="cluster-store",
+                known_hosts=([pinned] if pinned else [], [], []),
+                server_host_key_algs=["ssh-ed25519"],
+                keepalive_interval=self._times.keepalive,
+                keepalive_count_max=self._times.keepalive_missed,
+                **_NO_FILES,
+                **ALGORITHMS,
+                **login,
+            )
+
+    def _translate(self, error: Exception, pinned: str, who: str) -> LinkError:
+        match error:
+            case socket.gaierror() | UnicodeError():
+                return link_errors.no_such_name(self.where, getattr(error, "strerror", None) or str(error))
+            case TimeoutError() if self._logging_in:
+                return link_errors.dropped(self.where, f"no answer to the login within {self._times.login:g} s")
+            case TimeoutError():
+                return link_errors.unreachable(self.where, f"no answer within {self._times.connect:g} s")
+            case asyncssh.HostKeyNotVerifiable() if self._client.offered:
+                fingerprints = (Keys.fingerprint(pinned), Keys.fingerprint(self._client.offered))
+                return link_errors.host_key_changed(self.where, *fingerprints)
+            case asyncssh.PermissionDenied():
+                return link_errors.authentication_failed(self.where, who)
+            case asyncssh.ChannelOpenError():
+                return link_errors.unreachable(self.where, f"no cluster-store service there ({error.reason})")
+            case asyncssh.ProtocolError() | asyncssh.ProtocolNotSupported() | asyncssh.KeyExchangeFailed():
+                return link_errors.unreachable(self.where, f"what answers is no cluster-store service ({error.reason})")
+            case asyncssh.DisconnectError() | ConnectionResetError() | BrokenPipeError():
+                return link_errors.dropped(self.where, getattr(error, "reason", None) or str(error))
+            case _:
+                return link_errors.unreachable(self.where, getattr(error, "strerror", None) or str(error))
+
+
+def _have_local_name() -> None:
+    """Let asyncssh find a local user name, which it asks for and we never use: a container's user may have none."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = f"uid{os.getuid()}"

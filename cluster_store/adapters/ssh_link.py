@@ -1,0 +1,287 @@
+"""What both ends of an SSH connection share: the algorithms, the times, and a channel that carries whole frames.
+
+A frame is its length as 4 bytes, most significant first, then the payload. What one peer can make this process hold is
+bounded whatever it does, in each direction:
+
+1. Coming in: one frame, plus one window that is buffered here and one that asyncssh holds back while reading pauses.
+2. Going out: the frame being sent, plus what fits in the socket's buffer and the peer's window.
+3. In time: a peer that stops in the middle of a frame, either way, loses the connection after ``Times.stall``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import asyncssh
+
+from cluster_store.adapters import link_errors
+from cluster_store.core import limits
+from cluster_store.core.errors import LinkError, Malformed, OverLimit
+from cluster_store.core.types import MachineId
+
+#: The user name by which machines log in with their keys; no person can have it.
+MACHINE_USER = "machine"
+LINK_SUBSYSTEM = "cluster-store-link"
+REQUEST_SUBSYSTEM = "cluster-store-request"
+
+#: Bytes under way before the receiver has taken them: the rate over a far link is at most this for each round trip
+#: (0.85 MB/s over a satellite), and what a receiver that does not read makes both sides hold.
+WINDOW_BYTES = 512 * 1024
+#: asyncssh's work is mostly for each packet, so large ones are cheap; OpenSSH sends at most 32 KiB whatever we allow.
+PACKET_BYTES = 128 * 1024
+#: A frame goes to asyncssh in pieces, so that a large one is not copied whole.
+PIECE_BYTES = 128 * 1024
+#: What a server has to say on its error stream is a sentence.
+NOTICE_BYTES_MAX = 1024
+
+#: What both sides offer, best first. The first cipher doubles the message rate of asyncssh's own first choice on
+#: processors with AES instructions. The key exchanges are all those of Curve25519 that the installation has, those
+#: that also resist a quantum computer before the plain one.
+ALGORITHMS: dict[str, Any] = {
+    "kex_algs": "*25519-sha*",
+    "encryption_algs": "aes128-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-gcm@openssh.com",
+    "mac_algs": "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com",
+    "compression_algs": None,
+    "signature_algs": "ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256",
+}
+
+_HEADER_BYTES = 4
+
+# A library's remarks are no business of whoever looks at the terminal; without a handler of its own, Python would print
+# its warnings there. A program that wants them adds a handler to this logger.
+logging.getLogger("asyncssh").addHandler(logging.NullHandler())
+logging.getLogger("asyncssh").propagate = False
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long a connection waits for what, in seconds."""
+
+    #: Name, TCP connection and key exchange.
+    connect: float = 10.0
+    #: From the key exchange (dialling) or the TCP connection (accepting) until logged in and asking for something.
+    login: float = 20.0
+    #: Silence after which the peer is asked whether it is there, and how often it may leave that unanswered.
+    keepalive: float = 15.0
+    keepalive_missed: int = 3
+    #: A peer that neither takes nor sends a byte of a frame that was begun. Twice what a window takes at 8 KiB/s.
+    stall: float = 120.0
+    #: The answer to a person's request.
+    reply: float = 60.0
+    #: Sending what is left, when a connection is closed.
+    close: float = 2.0
+
+
+def watch_socket(connection: asyncssh.SSHConnection) -> asyncio.Event:
+    """Return an event that is clear while the socket's own buffer is full.
+
+    asyncssh heeds the peer's window alone, which the peer chooses: one that grants 4 GiB and then does not read would
+    fill this process's memory. It leaves these two callbacks of asyncio empty.
+    """
+    has_room = asyncio.Event()
+    has_room.set()
+    connection.pause_writing = has_room.clear  # type: ignore[method-assign]
+    connection.resume_writing = has_room.set  # type: ignore[method-assign]
+    return has_room
+
+
+class _Tap(asyncio.ReadTransport):
+    """Lets a StreamReader pause an SSH channel."""
+
+    def __init__(self, stream: FrameStream) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def pause_reading(self) -> None:
+        self._stream.pause_reading()
+
+    def resume_reading(self) -> None:
+        # Not at once: a channel hands over what it held back while this call runs, before the reader waits for it.
+        asyncio.get_running_loop().call_soon(self._stream.resume_reading)
+
+
+class FrameStream:
+    """An asyncssh session that sends and receives frames; a client's and a server's session inherit from it."""
+
+    _channel: asyncssh.SSHChannel[bytes]
+    _connection: asyncssh.SSHConnection
+
+    def __init__(self, where: str, times: Times, socket_has_room: asyncio.Event) -> None:
+        self.where = where
+        #: What the peer wrote on its error stream, for people; empty when it had nothing to say.
+        self.notice = ""
+        self._times = times
+        # A reader pauses beyond twice its limit.
+        self._reader = asyncio.StreamReader(limit=WINDOW_BYTES // 2)
+        self._length: int | None = None
+        self._frame_timeout: asyncio.Timeout | None = None
+        self._sending = asyncio.Lock()
+        self._channel_has_room = asyncio.Event()
+        self._channel_has_room.set()
+        self._socket_has_room = socket_has_room
+        self._closing = False
+        self._gone = False
+        self._why_gone: Exception | None = None
+
+    # --- what asyncssh calls ---
+
+    def connection_made(self, chan: asyncssh.SSHChannel[bytes]) -> None:
+        """The channel is open."""
+        self._channel = chan
+        self._connection = chan.get_connection()
+        self._reader.set_transport(_Tap(self))
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        """Take bytes of the stream, or of the error stream."""
+        if datatype is not None:
+            text = data[:NOTICE_BYTES_MAX].decode("utf-8", "replace")
+            # It may be shown on a terminal, which obeys control characters.
+            printable = "".join(char if char.isprintable() else " " for char in text)
+            self.notice = (self.notice + printable)[:NOTICE_BYTES_MAX]
+            return
+        self._reader.feed_data(data)
+        if self._frame_timeout is not None and not self._frame_timeout.expired():
+            self._frame_timeout.reschedule(asyncio.get_running_loop().time() + self._times.stall)
+
+    def eof_received(self) -> bool:
+        """Return that this side may still send: a person's client says all it has to say, then reads the answer."""
+        self._reader.feed_eof()
+        return True
+
+    def pause_writing(self) -> None:
+        """The peer's window is used up."""
+        self._channel_has_room.clear()
+
+    def resume_writing(self) -> None:
+        """The peer's window has room again."""
+        self._channel_has_room.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The channel is closed; ``exc`` when it was not on purpose."""
+        self._gone, self._why_gone = True, exc
+        self._reader.feed_eof()
+        self._channel_has_room.set()
+        self._socket_has_room.set()
+
+    # --- what the reader calls ---
+
+    def pause_reading(self) -> None:
+        """Have the peer's window run out."""
+        self._channel.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take what was held back, and grant the peer a new window."""
+        if not self._gone:
+            self._channel.resume_reading()
+
+    # --- what a link needs ---
+
+    async def send(self, frame: bytes) -> None:
+        """Send one frame, as ``ports.Link.send`` says."""
+        if len(frame) > limits.FRAME_BYTES_MAX:
+            raise OverLimit(f"a frame of {len(frame)} bytes is over the limit of {limits.FRAME_BYTES_MAX}")
+        async with self._sending:
+            whole = False
+            try:
+                self._write(len(frame).to_bytes(_HEADER_BYTES) + frame[:PIECE_BYTES])
+                for start in range(PIECE_BYTES, len(frame), PIECE_BYTES):
+                    await self._room()
+                    self._write(frame[start : start + PIECE_BYTES])
+                whole = True
+                await self._room()
+            finally:
+                if not whole:
+                    # The peer would take the next frame for the rest of this one.
+                    self._abort()
+
+    def _write(self, piece: bytes) -> None:
+        if self._gone or self._closing:
+            raise self._dropped("it was closed")
+        try:
+            self._channel.write(piece)
+        except OSError as error:
+            raise self._dropped(str(error)) from error
+
+    async def _room(self) -> None:
+        """Wait until what was written has mostly left this process."""
+        if self._channel_has_room.is_set() and self._socket_has_room.is_set():
+            return
+        try:
+            async with asyncio.timeout(self._times.stall):
+                await self._channel_has_room.wait()
+                await self._socket_has_room.wait()
+        except TimeoutError:
+            self._abort()
+            raise link_errors.dropped(self.where, f"it took nothing for {self._times.stall:g} s") from None
+        if self._gone:
+            raise self._dropped("it was closed")
+
+    async def receive(self) -> bytes | None:
+        """Return the next frame, as ``ports.Link.receive`` says."""
+        try:
+            if self._length is None:
+                self._length = int.from_bytes(await self._reader.readexactly(_HEADER_BYTES))
+            if self._length > limits.FRAME_BYTES_MAX:
+                self._abort()
+                raise Malformed(
+                    f"{self.where} announced a frame of {self._length} bytes; the limit is {limits.FRAME_BYTES_MAX}"
+                )
+            async with asyncio.timeout(self._times.stall) as self._frame_timeout:
+                frame = await self._reader.readexactly(self._length)
+        except TimeoutError:
+            self._abort()
+            raise link_errors.dropped(
+                self.where, f"it stopped in the middle of a frame for {self._times.stall:g} s"
+            ) from None
+        except asyncio.IncompleteReadError as end:
+            if self._closing or (self._why_gone is None and self._length is None and not end.partial):
+                return None
+            raise self._dropped("it ended in the middle of a frame") from None
+        finally:
+            self._frame_timeout = None
+        self._length = None
+        return frame
+
+    def _dropped(self, why: str) -> LinkError:
+        return link_errors.dropped(self.where, str(self._why_gone or why))
+
+    def _abort(self) -> None:
+        self._closing = True
+        self._connection.abort()
+
+    async def close(self) -> None:
+        """Close the channel and its connection; what was sent is sent first, for as long as ``Times.close``."""
+        self._closing = True
+        try:
+            self._channel.close()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._times.close):
+                    await self._channel.wait_closed()
+        finally:
+            self._connection.close()
+        await self._connection.wait_closed()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SshLink:
+    """A link to a machine over one SSH channel; implements ``ports.Link``."""
+
+    peer: MachineId
+    where: str
+    stream: FrameStream
+
+    async def send(self, frame: bytes) -> None:
+        """Send one frame."""
+        await self.stream.send(frame)
+
+    async def receive(self) -> bytes | None:
+        """Return the next frame, None at the end."""
+        return await self.stream.receive()
+
+    async def close(self) -> None:
+        """Close the link."""
+        await self.stream.close()

@@ -1,0 +1,322 @@
+"""The listening side of SSH: who may connect, how long they may take, and the two things that they may ask for.
+
+1. The user ``machine`` logs in with a key that a member's record pins, and may open the subsystem for links, once.
+2. Anybody else logs in with a password, and may open the subsystem for requests: one in, one answer out.
+3. Nothing else is served: no shell, no command, no file transfer, no forwarding, no agent, no terminal. Environment
+   variables are not read by anything.
+4. Whoever is not logged in and asking for something within ``Times.login`` is disconnected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import asyncssh
+import orjson
+
+from cluster_store.adapters.keys import Keys
+from cluster_store.adapters.ssh_link import (
+    ALGORITHMS,
+    LINK_SUBSYSTEM,
+    MACHINE_USER,
+    PACKET_BYTES,
+    REQUEST_SUBSYSTEM,
+    WINDOW_BYTES,
+    FrameStream,
+    SshLink,
+    Times,
+    watch_socket,
+)
+from cluster_store.core.errors import Malformed, PeerError, Refused
+from cluster_store.core.types import MachineId
+from cluster_store.ports import Gatekeeper, host_port
+
+#: Connections at once: every member of a large cluster twice over, and people; each may hold a few MB of frames.
+CONNECTIONS_MAX = 512
+#: Connections that are not logged in. When one more comes, the oldest goes: a login takes a fraction of a second, so
+#: those that hang about to keep others out are the ones that go.
+STRANGERS_MAX = 64
+#: Passwords for each connection; the gatekeeper slows down those who come back.
+PASSWORDS_MAX = 3
+
+_NOTHING_ELSE = (
+    "cluster-store: this service answers other machines and `clusterconfig`; it has no {what}. "
+    "Run `cluster-store` on the machine itself.\r\n"
+)
+
+
+class SshListener:
+    """A listening socket and the connections that it accepted; implements ``ports.Listener``."""
+
+    port: int
+
+    def __init__(self, gatekeeper: Gatekeeper, times: Times) -> None:
+        self.gatekeeper = gatekeeper
+        self.times = times
+        self._acceptor: asyncssh.SSHAcceptor | None = None
+        # Both in the order of arrival.
+        self._guests: dict[_Guest, None] = {}
+        self._strangers: dict[_Guest, None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self, address: str, port: int, keys: Keys) -> None:
+        """Start to listen. Raises Refused when the address or the port cannot be had."""
+        try:
+            self._acceptor = await asyncssh.listen(
+                address,
+                port,
+                server_factory=lambda: _Guest(self),
+                server_host_keys=[asyncssh.import_private_key(keys.host_private)],
+                server_version="cluster-store",
+                config=None,
+                encoding=None,
+                line_editor=False,
+                allow_pty=False,
+                agent_forwarding=False,
+                x11_forwarding=False,
+                gss_host=None,
+                host_based_auth=False,
+                kbdint_auth=False,
+                login_timeout=self.times.login,
+                keepalive_interval=self.times.keepalive,
+                keepalive_count_max=self.times.keepalive_missed,
+                window=WINDOW_BYTES,
+                max_pktsize=PACKET_BYTES,
+                **ALGORITHMS,
+            )
+        except OSError as error:
+            raise Refused(
+                f"cannot listen on {host_port(address, port)}: {error.strerror or error}",
+                "Choose an address of this machine and a free port; ports below 1024 need special rights.",
+            ) from error
+        self.port = self._acceptor.get_port()
+
+    async def close(self) -> None:
+        """Stop listening and drop every connection; what serves them gets ``Times.close`` to end by itself."""
+        if self._acceptor is None:
+            return
+        self._acceptor.close()
+        guests, tasks = list(self._guests), list(self._tasks)
+        for guest in guests:
+            guest.connection.abort()
+        for guest in guests:
+            await guest.connection.wait_closed()
+        if tasks:
+            await asyncio.wait(tasks, timeout=self.times.close)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._acceptor.wait_closed()
+        self._acceptor = None
+
+    def admit(self, guest: _Guest) -> None:
+        """Count a new connection, and make room for it among those that are not logged in."""
+        self._guests[guest] = None
+        self._strangers[guest] = None
+        if len(self._guests) > CONNECTIONS_MAX:
+            guest.connection.abort()
+        elif len(self._strangers) > STRANGERS_MAX:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.connection.abort()
+
+    def recognise(self, guest: _Guest) -> None:
+        """Take a connection that is logged in out of those that are not."""
+        self._strangers.pop(guest, None)
+
+    def forget(self, guest: _Guest) -> None:
+        """Stop counting a connection that has ended."""
+        self._guests.pop(guest, None)
+        self._strangers.pop(guest, None)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what serves a session until the listener closes."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A fault of the node, not of the peer: it must not pass unseen, nor end the listener.
+            task.get_loop().call_exception_handler(
+                {"message": "serving an SSH session failed", "exception": error, "task": task}
+            )
+
+
+class _Guest(asyncssh.SSHServer):
+    """One accepted connection: logs it in and gives it its one session."""
+
+    connection: asyncssh.SSHServerConnection
+
+    def __init__(self, listener: SshListener) -> None:
+        self._listener = listener
+        self._where = ""
+        self._user = ""
+        self._machine: MachineId | None = None
+        self._passwords = 0
+        self._session: _Session | None = None
+        self._idle: asyncio.TimerHandle | None = None
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self.connection = conn
+        self._where = host_port(*conn.get_extra_info("peername", ("?", 0))[:2])
+        self._socket_has_room = watch_socket(conn)
+        self._listener.admit(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._listener.forget(self)
+        self.busy()
+
+    # --- logging in ---
+
+    def begin_auth(self, username: str) -> bool:
+        self._user, self._machine = username, None
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        # Only machines have keys on record so far.
+        return self._user == MACHINE_USER
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        # Called again with the key that the signature is then checked with: the last one is the one that logs in.
+        line = " ".join(key.export_public_key("openssh").decode("ascii").split()[:2])
+        self._machine = self._listener.gatekeeper.machine_for_key(line)
+        return self._machine is not None
+
+    def password_auth_supported(self) -> bool:
+        return self._user != MACHINE_USER and self._passwords < PASSWORDS_MAX
+
+    async def validate_password(self, username: str, password: str) -> bool:
+        # Counted before it is checked: a client need not wait for the answer to send the next one.
+        self._passwords += 1
+        if self._passwords > PASSWORDS_MAX:
+            return False
+        source = self.connection.get_extra_info("peername", ("?",))[0]
+        return await self._listener.gatekeeper.check_password(username, password, source)
+
+    def auth_completed(self) -> None:
+        self._listener.recognise(self)
+        self.idle()
+
+    # --- what it asks for ---
+
+    def session_requested(self) -> _Session:
+        if self._session is not None:
+            raise asyncssh.ChannelOpenError(
+                asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "cluster-store: one session for each connection"
+            )
+        self._session = _Session(self, self._where, self._listener.times, self._socket_has_room)
+        return self._session
+
+    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
+        raise asyncssh.ChannelOpenError(
+            asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "cluster-store: no forwarding of ports"
+        )
+
+    def unix_connection_requested(self, dest_path: str) -> bool:
+        raise asyncssh.ChannelOpenError(
+            asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "cluster-store: no forwarding of sockets"
+        )
+
+    def service(self, subsystem: str) -> Coroutine[Any, Any, None] | None:
+        """Return what serves a subsystem for this user, or None when it is not for them."""
+        if self._session is None:
+            return None
+        if subsystem == LINK_SUBSYSTEM and self._machine is not None:
+            return self._serve_link(SshLink(self._machine, self._where, self._session))
+        if subsystem == REQUEST_SUBSYSTEM and self._machine is None:
+            return self._serve_request(self._session)
+        return None
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what serves the session."""
+        self._listener.start(work)
+
+    async def _serve_link(self, link: SshLink) -> None:
+        self.busy()
+        try:
+            await self._listener.gatekeeper.on_link(link)
+        finally:
+            await link.close()
+
+    async def _serve_request(self, session: _Session) -> None:
+        try:
+            request = _request(await session.receive())
+            self.busy()
+            reply = await self._listener.gatekeeper.on_request(self._user, request)
+            await session.send(orjson.dumps(reply))
+        except PeerError as error:
+            session.end(1, f"cluster-store: {error.message}\r\n")
+        else:
+            session.end(0)
+        finally:
+            # The person's side closes the connection once it has the answer.
+            self.idle()
+
+    # --- how long it may take ---
+
+    def idle(self) -> None:
+        """Give it a while to ask for something, or to go."""
+        self.busy()
+        if not self.connection.is_closed():
+            self._idle = asyncio.get_running_loop().call_later(self._listener.times.login, self.connection.close)
+
+    def busy(self) -> None:
+        """Let it take its time: it is being served."""
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+
+class _Session(FrameStream, asyncssh.SSHServerSession[bytes]):
+    """The one session of a connection: a subsystem of ours, or a sentence that says why not."""
+
+    _channel: asyncssh.SSHServerChannel[bytes]
+
+    def __init__(self, guest: _Guest, where: str, times: Times, socket_has_room: asyncio.Event) -> None:
+        super().__init__(where, times, socket_has_room)
+        self._guest = guest
+        self._work: Coroutine[Any, Any, None] | None = None
+        self._refusal = ""
+
+    # To each of these "yes" is the answer, even where the next thing sent is why it is refused: SSH has no words for
+    # refusing such a request, and clients print only that it failed.
+
+    def shell_requested(self) -> bool:
+        self._refusal = _NOTHING_ELSE.format(what="shell")
+        return True
+
+    def exec_requested(self, command: str) -> bool:
+        self._refusal = _NOTHING_ELSE.format(what="way to run commands")
+        return True
+
+    def subsystem_requested(self, subsystem: str) -> bool:
+        self._work = self._guest.service(subsystem)
+        name = subsystem if subsystem.isprintable() else "such"
+        self._refusal = _NOTHING_ELSE.format(what=f"{name[:40]} subsystem for this user")
+        return True
+
+    def session_started(self) -> None:
+        if self._work is None:
+            self.end(1, self._refusal)
+        else:
+            self._guest.start(self._work)
+
+    def end(self, status: int, notice: str = "") -> None:
+        """Close the channel with an exit status, and with a sentence on its error stream."""
+        if not self._channel.is_closing():
+            self._channel.write_stderr(notice.encode())
+            self._channel.exit(status)
+
+
+def _request(frame: bytes | None) -> dict[str, Any]:
+    try:
+        request = orjson.loads(frame or b"")
+    except orjson.JSONDecodeError as error:
+        raise Malformed(f"the request is not JSON: {error}") from None
+    if not isinstance(request, dict):
+        raise Malformed("the request is not a JSON object")
+    return request

@@ -1,0 +1,1 @@
+"""The pure core: no clock, no randomness, no I/O. Modules import downwards only, as listed in docs/ARCHITECTURE.md."""

@@ -1,0 +1,295 @@
+"""Whether a received record counts: the three verdicts, as functions of the record and its causal past.
+
+* *Drop*: not authentic. Nothing of its run is stored, and the link that brought it is to blame.
+* *Wait*: what it came after, or its format, is not here yet. Not stored; the next session brings it again.
+* *Void*: authentic, but not acceptable. Stored, numbered, relayed and built upon, but it writes nothing.
+
+None of them looks at a clock, at the order of arrival, at who brought the record, or at anything that is not
+in its causal past; otherwise two machines could disagree for ever. What a record came after is its ``prev``,
+its ``after`` and every lane that it replaces.
+
+Records come in *runs*: consecutive records of one feed of which the last is sealed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import msgspec
+import orjson
+
+from cluster_store.core.causality import Removal, is_removed
+from cluster_store.core.errors import Malformed
+from cluster_store.core.events import FIRST_KINDS, misplaced
+from cluster_store.core.limits import HYBRID_MAX
+from cluster_store.core.records import (
+    Envelope,
+    FutureFormat,
+    Record,
+    decode,
+    fault,
+    machine_id,
+    seal_is_valid,
+    secret_hash,
+)
+from cluster_store.core.registers import CLUSTER, Secret, Secrets, Write, scope_of
+from cluster_store.core.state import Draft, Fact, Needs, State
+from cluster_store.core.types import MachineId, Path, RecordId
+
+
+class Incoming(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A record as it travels."""
+
+    data: bytes
+    seal: bytes
+    #: (path, salt, JSON text) of the secret values it wrote, as far as the sender still has them.
+    secrets: tuple[tuple[str, bytes, str], ...] = ()
+
+
+class Wait(Exception):  # noqa: N818 - a verdict, not an error: the record is fine, its past is missing
+    """What a record came after is not here."""
+
+
+class Run(msgspec.Struct):
+    """Consecutive records of a feed under one seal, with the values that travel beside them."""
+
+    records: list[Record]
+    secrets: dict[RecordId, Secrets]
+
+
+def split(items: Iterable[Incoming]) -> tuple[list[Run], list[str]]:
+    """Decode received records and cut them into runs; also return what has to wait for an upgrade.
+
+    Raises:
+        Malformed: a record that is not canonical, or records after the last seal.
+    """
+    runs: list[Run] = []
+    future: list[str] = []
+    run = Run([], {})
+    readable = True
+    for item in items:
+        try:
+            record = decode(item.data, item.seal)
+        except FutureFormat as error:
+            future.append(error.message)
+            readable = False
+        else:
+            run.records.append(record)
+            if item.secrets:
+                run.secrets[record.id] = {path: (salt, text) for path, salt, text in item.secrets}
+        if item.seal:
+            if readable:
+                runs.append(run)
+            run, readable = Run([], {}), True
+    if run.records or not readable:
+        raise Malformed("records after the last seal")
+    return runs, future
+
+
+def needs_of(runs: Sequence[Run], state: State) -> Needs:
+    """Return what must be known to judge these runs."""
+    needs = Needs({CLUSTER})
+    fresh: set[RecordId] = set()
+    for run in runs:
+        first = run.records[0].envelope
+        ids = [record.id for record in run.records]
+        begins_feed = not first.prev and (first.machine, first.epoch) not in state.feeds
+        if begins_feed or first.prev in state.heads or first.prev in fresh:
+            fresh.update(ids)
+        else:
+            needs.records.update(ids)
+            if first.prev:
+                needs.records.add(RecordId(first.prev))
+        needs.records.update(_admission(run.records[0]))
+        for record in run.records:
+            needs.records.update(record.envelope.after)
+            for write in record.envelope.writes:
+                needs.scopes.add(scope_of(write.path))
+                for replaced in write.replaced:
+                    if all(lane.id != replaced for lane in state.lanes.get(write.path, ())):
+                        needs.records.add(replaced)
+    needs.records.difference_update(fresh)
+    return needs
+
+
+def admit(draft: Draft, run: Run, learnt: int) -> int:
+    """Add the records of a run that are not here yet to the draft; return how many those were.
+
+    Raises:
+        Malformed: the run is to be dropped, with the reason.
+        Wait: something that it came after is missing.
+    """
+    records = run.records
+    for earlier, later in pairwise(records):
+        _check_chain(earlier, later)
+    records = [record for record in records if draft.fact(record.id) is None]
+    if not records:
+        return 0
+    parent = _parent(draft, records[0])
+    _check_past(draft, records)
+    if not seal_is_valid(records[-1], _author_key(draft, records[0])):
+        raise Malformed(f"a record of {records[-1].envelope.machine} whose seal is not its machine's")
+    for record in records:
+        removals = draft.past_removals(record, parent)
+        if is_removed(record.envelope.machine, removals):
+            raise Malformed(f"a record of {record.envelope.machine} that knew of its own removal")
+    for record in records:
+        void = void_reason(draft, record, parent)
+        told = [] if void else removals_told(record)
+        secrets = {} if void else _true_secrets(record, run.secrets.get(record.id, {}))
+        draft.add(record, parent, learnt=learnt, void=void, removal=told, secrets=secrets)
+        parent = draft.fact(record.id)
+    return len(records)
+
+
+def _check_chain(earlier: Record, later: Record) -> None:
+    one, two = earlier.envelope, later.envelope
+    if earlier.seal or (one.machine, one.epoch, one.seq + 1, earlier.id) != (
+        two.machine,
+        two.epoch,
+        two.seq,
+        two.prev,
+    ):
+        raise Malformed("records that do not follow each other under one seal")
+
+
+def _parent(draft: Draft, record: Record) -> Fact | None:
+    envelope = record.envelope
+    if not draft.cluster:
+        raise Malformed("a record before the cluster's identity is known")
+    if envelope.cluster != draft.cluster and record.id != draft.cluster:
+        raise Malformed("a record of another cluster")
+    if not envelope.prev:
+        if envelope.seq != 1 or envelope.kind not in FIRST_KINDS:
+            raise Malformed("a feed that does not begin at its beginning")
+        return None
+    parent = draft.fact(RecordId(envelope.prev))
+    if parent is None:
+        raise Wait(f"record {envelope.seq} of {envelope.machine}: the one before it is not here")
+    line = draft.line(parent.line)
+    if (line.machine, line.epoch, parent.seq + 1) != (envelope.machine, envelope.epoch, envelope.seq):
+        raise Malformed("a record that continues another feed")
+    return parent
+
+
+def _check_past(draft: Draft, records: Sequence[Record]) -> None:
+    here = {record.id for record in records}
+    if any(draft.fact(admission) is None for admission in _admission(records[0])):
+        raise Wait(f"the first record of {records[0].envelope.machine}: the one that let it in is not here")
+    for record in records:
+        envelope = record.envelope
+        if any(draft.fact(seen) is None for seen in envelope.after):
+            raise Wait(f"record {envelope.seq} of {envelope.machine}: a record that it had seen is not here")
+        for write in envelope.writes:
+            for replaced in write.replaced:
+                if replaced in here or draft.fact(replaced) is not None:
+                    continue
+                if all(lane.id != replaced for lane in draft.standing(write.path)):
+                    raise Wait(f"record {envelope.seq} of {envelope.machine}: a record that it replaces is not here")
+
+
+def _admission(first: Record) -> list[RecordId]:
+    """Return the record that let the author in, as the first record of a later feed names it."""
+    admission = first.envelope.params.get("admission")
+    if first.envelope.kind != "EpochBegun" or not isinstance(admission, str):
+        return []
+    return [RecordId(admission)]
+
+
+def _author_key(draft: Draft, first: Record) -> bytes:
+    envelope = first.envelope
+    if first.id == draft.cluster:
+        return _key_written(envelope, envelope.machine)
+    admissions = _admission(first)
+    if not envelope.prev and not admissions:
+        raise Malformed(f"a feed of {envelope.machine} that does not say who let it in")
+    for lane in draft.standing(key_path(envelope.machine)):
+        if isinstance(lane.value, str) and (envelope.prev or lane.id in admissions):
+            return bytes.fromhex(orjson.loads(lane.value))
+    raise Malformed(f"a record of {envelope.machine}, which nobody let in")
+
+
+def _key_written(envelope: Envelope, machine: MachineId) -> bytes:
+    for write in envelope.writes:
+        if write.path == key_path(machine) and not _key_fault(write):
+            return bytes.fromhex(orjson.loads(str(write.value)))
+    raise Malformed("a first record without its machine's key")
+
+
+def key_path(machine: MachineId) -> Path:
+    """Return the register of a machine's identity key: JSON text of 64 hex digits."""
+    return Path(f"machine/{machine}/key")
+
+
+def void_reason(draft: Draft, record: Record, parent: Fact | None) -> str:
+    """Return why an authentic record counts for nothing, or ``""``. A function of it and its past alone."""
+    envelope = record.envelope
+    reason = fault(envelope) or misplaced(envelope.kind, envelope.writes)
+    if reason:
+        return reason
+    if envelope.prev and envelope.kind in FIRST_KINDS:
+        return f"is a {envelope.kind} in the middle of its feed"
+    past = [parent, *(draft.fact(seen) for seen in envelope.after)]
+    latest = max((fact.hybrid for fact in past if fact is not None), default=0)
+    if envelope.hybrid <= latest and envelope.hybrid != HYBRID_MAX:
+        return "its hybrid time is not after that of what it had seen"
+    return next(filter(None, (_membership_fault(envelope.kind, write) for write in envelope.writes)), "")
+
+
+def _membership_fault(kind: str, write: Write) -> str:
+    """Return why a write to a register that decides who belongs is not acceptable."""
+    if not write.path.startswith("machine/"):
+        return ""
+    attribute = write.path.rsplit("/", 1)[1]
+    if attribute == "key":
+        if kind not in ("MachineInitialised", "MachineAdmitted"):
+            return f"is a {kind} but writes a machine's key"
+        return _key_fault(write)
+    if attribute == "removed":
+        if kind != "MachinesRemoved":
+            return f"is a {kind} but removes a machine"
+        return "" if not write.replaced and _left(write) is not None else "removes a machine in a wrong shape"
+    return ""
+
+
+def _key_fault(write: Write) -> str:
+    machine = write.path.split("/")[1]
+    try:
+        key = bytes.fromhex(orjson.loads(write.value if isinstance(write.value, str) else "null"))
+    except (ValueError, TypeError):
+        return "writes a malformed machine key"
+    if write.replaced or len(key) != 32 or machine_id(key) != machine:
+        return "writes a key that is not its machine's"
+    return ""
+
+
+def _left(write: Write) -> tuple[MachineId, ...] | None:
+    try:
+        left = msgspec.json.decode(write.value if isinstance(write.value, str) else "null", type=list[str])
+    except msgspec.DecodeError:
+        return None
+    return tuple(MachineId(member) for member in left)
+
+
+def removals_told(record: Record) -> list[Removal]:
+    """Return the removals that an acceptable record tells."""
+    envelope = record.envelope
+    if envelope.kind != "MachinesRemoved":
+        return []
+    return [
+        Removal(MachineId(write.path.split("/")[1]), envelope.hybrid, record.id, _left(write) or ())
+        for write in envelope.writes
+        if write.path.endswith("/removed")
+    ]
+
+
+def _true_secrets(record: Record, offered: Secrets) -> Secrets:
+    """Return the offered values whose hashes the envelope holds."""
+    return {
+        write.path: offered[write.path]
+        for write in record.envelope.writes
+        if isinstance(write.value, Secret)
+        and write.path in offered
+        and secret_hash(*offered[write.path]) == write.value.secret
+    }

@@ -1,0 +1,115 @@
+"""From a record to the Automerge changes that put it into the documents.
+
+A change that a peer made could hold writes that its envelope does not declare, and nothing available from
+Python can tell. So no peer's change is ever applied: each machine derives the change from the envelope,
+with its own encoder. One change for each record and document:
+
+* its actor is the line's, numbered 1, 2, 3 … in that document;
+* it puts the record's own lanes under keys that were never used, and deletes the lanes that the record
+  replaces and that still stand here (a lane that two records replaced at once goes with the first);
+* it depends on the line's previous change in that document and on the changes that put what it deletes.
+  Those are its real dependencies: all that it needs to mean the same anywhere. Naming every head that its
+  author had seen would make changes of many kilobytes in a fleet, and needs history on the hot path.
+
+What two machines' documents *say* is therefore equal when their records are; their hashes need not be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+
+import msgspec
+
+from cluster_store.core.document import Change, Delete, Operation, Put, encode_change
+from cluster_store.core.registers import Lane, LaneValue, Place, Secret, Write, document_of, lane_key
+from cluster_store.core.types import Epoch, MachineId, Path, RecordId
+
+
+class Tip(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """An actor's last change in a document."""
+
+    seq: int
+    change: bytes
+    last_op: int
+
+
+class Derived(msgspec.Struct, frozen=True):
+    """What a record does to the documents and to the registers."""
+
+    changes: dict[str, Change]
+    tips: dict[str, Tip]
+    #: Register -> the lanes that stand in it from now on.
+    lanes: dict[Path, tuple[Lane, ...]]
+    #: The lanes among those that this record put.
+    put: list[tuple[Path, Lane]]
+    #: The lanes that it took away.
+    taken: list[tuple[Path, RecordId]]
+
+
+def actor_of(machine: MachineId, epoch: Epoch, branch: RecordId | str = "") -> bytes:
+    """Return the 16-byte Automerge actor of a line; ``branch`` is the first record of one that forked off."""
+    return sha256(f"{machine}/{epoch}/{branch}".encode()).digest()[:16]
+
+
+def lane_text(value: LaneValue) -> str:
+    """Return how a lane's value stands in its document: ``=`` and JSON text, ``-`` unset, ``#`` and a secret's hash."""
+    if value is None:
+        return "-"
+    return f"#{value.secret}" if isinstance(value, Secret) else f"={value}"
+
+
+def derive(
+    record: RecordId,
+    hybrid: int,
+    weak: bool,
+    actor: bytes,
+    writes: Sequence[Write],
+    standing: Callable[[Path], tuple[Lane, ...]],
+    tip: Callable[[str], Tip | None],
+) -> Derived:
+    """Return what a record does, given the lanes that stand and its line's last change in each document."""
+    operations: dict[str, list[Operation]] = {}
+    sources: dict[str, list[Place]] = {}
+    taken: list[tuple[Path, RecordId]] = []
+    remaining: dict[Path, tuple[Lane, ...]] = {}
+    puts: list[tuple[Write, str, int]] = []
+    for write in writes:
+        document = document_of(write.path)
+        steps = operations.setdefault(document, [])
+        lanes = standing(write.path)
+        if lanes and write.replaced:
+            for lane in lanes:
+                if lane.id in write.replaced:
+                    steps.append(Delete(lane_key(write.path, lane.id), lane.place.op, lane.place.actor))
+                    sources.setdefault(document, []).append(lane.place)
+                    taken.append((write.path, lane.id))
+            lanes = tuple(lane for lane in lanes if lane.id not in write.replaced)
+        remaining[write.path] = lanes
+        if not isinstance(write.value, bool):
+            puts.append((write, document, len(steps)))
+            steps.append(Put(lane_key(write.path, record), lane_text(write.value)))
+    changes, tips, firsts = {}, {}, {}
+    for document, steps in operations.items():
+        if not steps:
+            continue
+        before = tip(document)
+        past = sources.get(document, [])
+        last = max((place.last_op for place in past), default=0)
+        deps = {place.change for place in past}
+        if before is not None:
+            last = max(last, before.last_op)
+            deps.add(before.change)
+        seq = before.seq + 1 if before is not None else 1
+        change = encode_change(actor, seq, last + 1, sorted(deps), steps)
+        changes[document] = change
+        tips[document] = Tip(seq, change.hash, last + len(steps))
+        firsts[document] = last + 1
+    put = []
+    for write, document, index in puts:
+        assert not isinstance(write.value, bool)
+        place = Place(actor, firsts[document] + index, changes[document].hash, tips[document].last_op)
+        lane = Lane(record, write.value, hybrid, weak, place)
+        remaining[write.path] = (*remaining[write.path], lane)
+        put.append((write.path, lane))
+    return Derived(changes, tips, remaining, put, taken)

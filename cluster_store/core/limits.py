@@ -1,0 +1,61 @@
+"""Every bound on what a user, a file or a peer can make grow, with its reason.
+
+Limits that can void a record belong to the record format's version: two machines that disagreed
+on them would disagree on the state, so they never change within a version.
+"""
+
+from __future__ import annotations
+
+# --- part of record format 1: a record beyond these is void everywhere ---
+
+#: A configuration value is read and typed by people; 64 KiB is a long certificate chain.
+VALUE_BYTES_MAX = 64 * 1024
+#: A path must fit on a screen and in an Automerge key that is written with every change.
+PATH_BYTES_MAX = 1024
+#: One event may replace a whole appliance's configuration; Postfix has about a thousand settings.
+WRITES_PER_EVENT_MAX = 20_000
+#: A write replaces what stands: more than this many concurrent writers of one setting is a fault.
+REPLACED_PER_WRITE_MAX = 1024
+#: A record names at most the newest record of every other feed.
+AFTER_MAX = 4096
+#: An envelope must be hashed, parsed and held in memory at once.
+ENVELOPE_BYTES_MAX = 8 * 1024 * 1024
+#: A comment is a few sentences.
+COMMENT_BYTES_MAX = 4096
+#: The year 9999 in milliseconds, shifted by the 12 bits of the logical counter.
+HYBRID_MAX = 253_402_300_799_999 << 12
+
+# --- this machine's own business: may differ between machines and versions ---
+
+#: Names are shown in tables, prompts and file names; host names have this bound from DNS.
+NAME_CHARS_MAX = 253
+#: Nesting of a JSON value; Python's parser recurses.
+JSON_DEPTH_MAX = 64
+#: A configuration file is read into memory whole.
+CONFIG_FILE_BYTES_MAX = 32 * 1024 * 1024
+#: One frame of a session: the largest envelope, its secrets, and room to spare.
+FRAME_BYTES_MAX = 16 * 1024 * 1024
+#: A batch of records is gathered up to this many bytes of envelope before it is sent.
+BATCH_BYTES_TARGET = 256 * 1024
+#: ... and up to this many records, so that admitting it does not hold the event loop for long.
+BATCH_RECORDS_MAX = 500
+#: Records decided together and appended under one seal.
+GROUP_COMMIT_MAX = 256
+#: Frames waiting to be handled before reading from a peer pauses.
+INBOX_FRAMES_MAX = 8
+#: Records named as waiting for something that is not here, for each peer.
+WAITING_NAMED_MAX = 64
+#: Unsealed records held back for each feed and peer while their seal is on its way.
+UNSEALED_HELD_MAX = 4096
+#: One line of the local socket: a loaded configuration file and its quoting.
+REQUEST_BYTES_MAX = 2 * CONFIG_FILE_BYTES_MAX
+#: Open Automerge documents; the least recently used one is saved and closed beyond this.
+DOCUMENTS_OPEN_MAX = 64
+#: Changes since the documents were last saved, before they are saved again.
+DOCUMENT_SAVE_INTERVAL = 2000
+#: Machines beyond this number keep a handful of links each instead of a full mesh.
+FULL_MESH_MAX = 20
+
+assert VALUE_BYTES_MAX < ENVELOPE_BYTES_MAX < FRAME_BYTES_MAX
+assert BATCH_BYTES_TARGET + ENVELOPE_BYTES_MAX < FRAME_BYTES_MAX
+assert CONFIG_FILE_BYTES_MAX < REQUEST_BYTES_MAX

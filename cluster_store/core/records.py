@@ -1,0 +1,196 @@
+"""Records: the envelope of an event, its hash chain and its seals. Every format version lives here.
+
+Invariants kept here:
+
+1. An envelope is canonical JSON: it is what ``encode`` makes of its own content, byte for byte.
+2. A record's id is SHA-256 of its envelope followed by its seal (nothing where it has none). Seals are
+   therefore part of the chain, and one flipped byte anywhere shows without checking a signature.
+3. A seal is an ed25519 signature of the machine's identity over the last record of a commit batch. It
+   covers every record of the feed since the seal before, through ``prev``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+import orjson
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from cluster_store.core.errors import Malformed
+from cluster_store.core.limits import (
+    AFTER_MAX,
+    COMMENT_BYTES_MAX,
+    ENVELOPE_BYTES_MAX,
+    HYBRID_MAX,
+    REPLACED_PER_WRITE_MAX,
+    VALUE_BYTES_MAX,
+    WRITES_PER_EVENT_MAX,
+)
+from cluster_store.core.registers import Secret, Write, valid_path
+from cluster_store.core.types import Epoch, HybridTime, MachineId, RecordId
+
+FORMAT = 1
+
+_SEAL_CONTEXT = b"cluster-store/record/1"
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One event as it is hashed. Fields are in the order of their names, which is the canonical order."""
+
+    #: Ids of the newest records of other feeds that the author had seen since its last record.
+    after: tuple[RecordId, ...]
+    #: How the user was authenticated: ``local``, ``password``, ``key``.
+    auth: str
+    #: Id of the cluster's first record; empty in that record itself.
+    cluster: str
+    comment: str
+    epoch: Epoch
+    hybrid: HybridTime
+    kind: str
+    machine: MachineId
+    params: dict[str, Any]
+    #: Id of the feed's previous record; empty in its first.
+    prev: str
+    seq: int
+    #: The author's wall clock, milliseconds since 1970. Shown and searched; admission never looks at it.
+    time: int
+    user: str
+    v: int = FORMAT
+    weak: bool = False
+    writes: tuple[Write, ...] = ()
+
+
+class Record(msgspec.Struct, frozen=True):
+    """An envelope with what was computed from its bytes."""
+
+    envelope: Envelope
+    data: bytes
+    seal: bytes
+    id: RecordId
+
+
+class FutureFormat(Malformed):
+    """A record of a format that this version cannot read yet: it has to wait for an upgrade."""
+
+
+_decoder = msgspec.json.Decoder(Envelope)
+
+
+def encode(envelope: Envelope) -> bytes:
+    """Return an envelope's canonical bytes."""
+    return orjson.dumps(msgspec.to_builtins(envelope), option=orjson.OPT_SORT_KEYS)
+
+
+def record_id(data: bytes, seal: bytes) -> RecordId:
+    """Return the id of the record with these bytes."""
+    return RecordId(sha256(data + seal).hexdigest())
+
+
+def decode(data: bytes, seal: bytes) -> Record:
+    """Return the record with these bytes.
+
+    Raises:
+        FutureFormat: its format version is later than this program's.
+        Malformed: the bytes are no envelope, or not in canonical form.
+    """
+    if len(data) > ENVELOPE_BYTES_MAX or len(seal) not in (0, 64):
+        raise Malformed(f"a record of {len(data)} bytes with a seal of {len(seal)}")
+    try:
+        plain = orjson.loads(data)
+        canonical = orjson.dumps(plain, option=orjson.OPT_SORT_KEYS) == data
+    except (ValueError, TypeError, RecursionError) as error:
+        raise Malformed(f"a record that is not JSON: {error}") from error
+    if not canonical or not isinstance(plain, dict):
+        raise Malformed("a record that is not in canonical form")
+    version = plain.get("v")
+    if isinstance(version, int) and version > FORMAT:
+        raise FutureFormat(f"a record of format {version}; this version reads format {FORMAT}")
+    try:
+        envelope = _decoder.decode(data)
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+        raise Malformed(f"a record with a wrong shape: {error}") from error
+    if len(plain) != len(Envelope.__struct_fields__):
+        raise Malformed("a record that leaves fields out")
+    return Record(envelope, data, seal, record_id(data, seal))
+
+
+def sealed_message(envelope: Envelope, data: bytes) -> bytes:
+    """Return the bytes that a seal signs."""
+    return _SEAL_CONTEXT + b"\0" + envelope.cluster.encode() + b"\0" + sha256(data).digest()
+
+
+def seal_record(record: Record, sign: Callable[[bytes], bytes]) -> Record:
+    """Return the record with a seal; its id changes with it."""
+    seal = sign(sealed_message(record.envelope, record.data))
+    return Record(record.envelope, record.data, seal, record_id(record.data, seal))
+
+
+def seal_is_valid(record: Record, public_key: bytes) -> bool:
+    """Check a record's seal against the raw ed25519 key of its author."""
+    try:
+        _public_key(public_key).verify(record.seal, sealed_message(record.envelope, record.data))
+    except InvalidSignature:
+        return False
+    return True
+
+
+@lru_cache(maxsize=4096)
+def _public_key(raw: bytes) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(raw)
+
+
+def machine_id(public_key: bytes) -> MachineId:
+    """Return the id that belongs to a raw ed25519 identity key."""
+    return MachineId(sha256(public_key).hexdigest()[:32])
+
+
+def secret_hash(salt: bytes, text: str) -> str:
+    """Return what stands in the envelope for a secret value."""
+    return sha256(salt + text.encode()).hexdigest()
+
+
+def fault(envelope: Envelope) -> str:
+    """Return why an authentic record is void by its own content, or ``""``.
+
+    A void record keeps its number and writes nothing, on every machine alike.
+    """
+    if len(envelope.after) > AFTER_MAX:
+        return f"names {len(envelope.after)} predecessors; the limit is {AFTER_MAX}"
+    if len(envelope.comment.encode()) > COMMENT_BYTES_MAX:
+        return f"its comment is over {COMMENT_BYTES_MAX} bytes"
+    if not 0 < envelope.hybrid <= HYBRID_MAX:
+        return "its hybrid time is outside the calendar"
+    if len(envelope.writes) > WRITES_PER_EVENT_MAX:
+        return f"writes {len(envelope.writes)} registers; the limit is {WRITES_PER_EVENT_MAX}"
+    if len({write.path for write in envelope.writes}) != len(envelope.writes):
+        return "writes one register twice"
+    return next(filter(None, map(_write_fault, envelope.writes)), "")
+
+
+def _write_fault(write: Write) -> str:
+    if not valid_path(write.path):
+        return f"writes to {write.path[:80]!r}, which is no register"
+    if isinstance(write.value, str):
+        if len(write.value.encode()) > VALUE_BYTES_MAX:
+            return f"the value of {write.path} is over {VALUE_BYTES_MAX} bytes"
+        if not _is_json(write.value):
+            return f"the value of {write.path} is not JSON"
+    if write.value is True or (isinstance(write.value, Secret) and len(write.value.secret) != 64):
+        return f"the value of {write.path} has a wrong shape"
+    if len(write.replaced) > REPLACED_PER_WRITE_MAX:
+        return f"replaces {len(write.replaced)} lanes of {write.path}; the limit is {REPLACED_PER_WRITE_MAX}"
+    if write.value is False and not write.replaced:
+        return f"takes nothing away from {write.path}"
+    return ""
+
+
+def _is_json(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True

@@ -1,0 +1,380 @@
+"""The fold: what the records of a log add up to, and drafts of what comes next.
+
+``State`` only holds what is durable. A ``Draft`` lies over it while records are decided or admitted, is
+handed to the log as one transaction, and becomes part of the state when the log says that it is appended.
+A failed append drops the draft and leaves nothing to undo.
+
+Registers of a setting's scope are loaded when first needed, so the costs of opening a store do not grow
+with what it holds; ``Needs`` says what a step requires and ``State.learn`` takes it in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+
+import msgspec
+
+from cluster_store.core.causality import NO_REMOVALS, Line, Removal, Removals
+from cluster_store.core.derivation import Tip, actor_of, derive
+from cluster_store.core.document import Change
+from cluster_store.core.records import Record
+from cluster_store.core.registers import CLUSTER, Lane, Secrets, scope_of
+from cluster_store.core.types import Epoch, Level, MachineId, Path, RecordId
+
+#: Facts about single records kept at hand; the rest is looked up in the log.
+_FACTS_MAX = 20_000
+
+
+class Fact(msgspec.Struct, frozen=True, gc=False):
+    """Where a known record stands."""
+
+    line: int
+    seq: int
+    hybrid: int
+    position: int
+
+
+class Needs(msgspec.Struct):
+    """What has to be known before a step: scopes, records by id, records by line and number."""
+
+    scopes: set[Level] = msgspec.field(default_factory=set)
+    records: set[RecordId] = msgspec.field(default_factory=set)
+    steps: set[tuple[int, int]] = msgspec.field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.scopes or self.records or self.steps)
+
+
+class ScopeFacts(msgspec.Struct, frozen=True):
+    """A scope's standing lanes, and each line's last change in each of its documents."""
+
+    lanes: dict[Path, tuple[Lane, ...]]
+    #: (document, actor) -> tip.
+    tips: dict[tuple[str, bytes], Tip]
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """The answer to ``Needs``."""
+
+    scopes: dict[Level, ScopeFacts] = {}
+    #: Record -> where it stands, None where the log does not have it.
+    records: dict[RecordId, Fact | None] = {}
+    #: (line, number) -> the record there.
+    steps: dict[tuple[int, int], RecordId] = {}
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """One record as the log stores it."""
+
+    position: int
+    line: int
+    record: Record
+    #: Why it counts for nothing, or ``""``.
+    void: str
+    #: When this machine learnt of it, milliseconds since 1970.
+    learnt: int
+
+
+class State:
+    """What this machine's log adds up to."""
+
+    def __init__(self, me: MachineId, cluster: str = "") -> None:
+        self.me = me
+        #: Id of the cluster's first record; empty before there is one.
+        self.cluster = cluster
+        #: Position of the newest record in the log.
+        self.position = 0
+        #: Running hash over the ids in the order of the log, so that a cut tail shows.
+        self.log_hash = b""
+        #: The line that this machine goes on writing; None where its next write begins a new epoch.
+        self.own: int | None = None
+        #: The latest hybrid time of any record here.
+        self.hybrid = 0
+        self.lines: dict[int, Line] = {}
+        self.heads: dict[RecordId, int] = {}
+        self.feeds: dict[tuple[MachineId, Epoch], tuple[int, ...]] = {}
+        #: Line -> (number, removals known from there on), in order.
+        self.removals: dict[int, tuple[tuple[int, Removals], ...]] = {}
+        #: Line -> what its head is known to have seen. Never complete after a restart; used to shorten ``after``.
+        self.seen: dict[int, dict[int, int]] = {}
+        self.lanes: dict[Path, tuple[Lane, ...]] = {}
+        self.scopes: set[Level] = set()
+        self.tips: dict[tuple[str, bytes], Tip] = {}
+        self.facts: dict[RecordId, Fact | None] = {}
+        self.steps: dict[tuple[int, int], RecordId] = {}
+        #: Grows with each change of the cluster scope, so that the read model can be cached.
+        self.membership = 0
+
+    def restore_lines(self, lines: Iterable[Line], removals: dict[int, tuple[tuple[int, Removals], ...]]) -> None:
+        """Take in the lines of a stored log."""
+        for line in lines:
+            self._keep_line(line)
+        self.removals = dict(removals)
+
+    def missing(self, needs: Needs) -> Needs:
+        """Return the part of ``needs`` that is not known yet."""
+        return Needs(
+            {scope for scope in needs.scopes if scope not in self.scopes},
+            {record for record in needs.records if record not in self.facts and record not in self.heads},
+            {step for step in needs.steps if step not in self.steps},
+        )
+
+    def learn(self, facts: Facts) -> None:
+        """Take in what was looked up in the log."""
+        for scope, known in facts.scopes.items():
+            if scope not in self.scopes:
+                self.scopes.add(scope)
+                self.lanes.update(known.lanes)
+                self.tips.update(known.tips)
+                self.membership += scope == CLUSTER
+        self.facts.update(facts.records)
+        self.steps.update(facts.steps)
+
+    def forget(self) -> None:
+        """Drop what was looked up for one step: absence is only true until the next append."""
+        self.steps.clear()
+        if len(self.facts) > _FACTS_MAX:
+            self.facts.clear()
+        else:
+            for record in [record for record, fact in self.facts.items() if fact is None]:
+                del self.facts[record]
+
+    def fact(self, record: RecordId) -> Fact | None:
+        """Return where a record stands, None if it is not here. Its need must have been met."""
+        line = self.heads.get(record)
+        if line is not None:
+            head = self.lines[line]
+            return Fact(line, head.seq, head.hybrid, head.position)
+        return self.facts.get(record)
+
+    def removals_at(self, line: int, seq: int) -> Removals:
+        """Return the removals that are in the causal past of one record, or are told by it."""
+        known = NO_REMOVALS
+        for since, removals in self.removals.get(line, ()):
+            if since > seq:
+                break
+            known = removals
+        return known
+
+    def absorb(self, draft: Draft) -> None:
+        """Take in a draft that has become durable."""
+        for line in draft.lines.values():
+            before = self.lines.get(line.number)
+            if before is not None:
+                self.heads.pop(before.head, None)
+                self.facts[before.head] = Fact(before.number, before.seq, before.hybrid, before.position)
+            self._keep_line(line)
+        self.removals.update(draft.removals)
+        self.seen.update(draft.seen)
+        self.lanes.update(draft.lanes)
+        self.tips.update(draft.tips)
+        self.facts.update(draft.facts)
+        self.membership += any(scope_of(path) == CLUSTER for path in draft.lanes)
+        self.cluster = draft.cluster
+        self.position = draft.position
+        self.hybrid = draft.hybrid
+        self.own = draft.own
+        self.log_hash = draft.log_hash
+        self.forget()
+
+    def _keep_line(self, line: Line) -> None:
+        self.lines[line.number] = line
+        self.heads[line.head] = line.number
+        feed = (line.machine, line.epoch)
+        numbers = self.feeds.get(feed, ())
+        if line.number not in numbers:
+            self.feeds[feed] = (*numbers, line.number)
+
+
+class Draft:
+    """Records on their way into the log, and the state as it will be with them."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.cluster = state.cluster
+        self.position = state.position
+        self.log_hash = state.log_hash
+        self.hybrid = state.hybrid
+        self.own = state.own
+        self.records: list[Appended] = []
+        self.lines: dict[int, Line] = {}
+        self.heads: dict[RecordId, int | None] = {}
+        self.facts: dict[RecordId, Fact | None] = {}
+        self.removals: dict[int, tuple[tuple[int, Removals], ...]] = {}
+        self.seen: dict[int, dict[int, int]] = {}
+        self.lanes: dict[Path, tuple[Lane, ...]] = {}
+        self.tips: dict[tuple[str, bytes], Tip] = {}
+        self.changes: dict[str, list[Change]] = {}
+        self.put: dict[tuple[Path, RecordId], Lane] = {}
+        self.taken: list[tuple[Path, RecordId]] = []
+        self.secrets: dict[RecordId, Secrets] = {}
+
+    def standing(self, path: Path) -> tuple[Lane, ...]:
+        """Return the lanes that stand in a register. Its scope must be loaded."""
+        lanes = self.lanes.get(path)
+        if lanes is not None:
+            return lanes
+        assert scope_of(path) in self.state.scopes, path
+        return self.state.lanes.get(path, ())
+
+    def under(self, prefix: str) -> list[tuple[Path, tuple[Lane, ...]]]:
+        """Return the registers whose paths begin with a prefix, as far as their scopes are loaded, sorted."""
+        merged = {path: lanes for path, lanes in self.state.lanes.items() if path.startswith(prefix)}
+        merged |= {path: lanes for path, lanes in self.lanes.items() if path.startswith(prefix)}
+        return sorted((path, lanes) for path, lanes in merged.items() if lanes)
+
+    def line(self, number: int) -> Line:
+        """Return a line."""
+        return self.lines.get(number) or self.state.lines[number]
+
+    def line_of_head(self, record: RecordId) -> int | None:
+        """Return the line whose newest record this is."""
+        if record in self.heads:
+            return self.heads[record]
+        return self.state.heads.get(record)
+
+    def fact(self, record: RecordId) -> Fact | None:
+        """Return where a record stands, None if it is neither stored nor drafted."""
+        return self.facts.get(record) or self.state.fact(record)
+
+    def feed(self, machine: MachineId, epoch: Epoch) -> list[int]:
+        """Return the lines of a feed."""
+        stored = self.state.feeds.get((machine, epoch), ())
+        drafted = [
+            line.number
+            for line in self.lines.values()
+            if line.number not in self.state.lines and (line.machine, line.epoch) == (machine, epoch)
+        ]
+        return [*stored, *drafted]
+
+
+    def removals_at(self, line: int, seq: int) -> Removals:
+        """Return the removals known at a record."""
+        if line not in self.removals:
+            return self.state.removals_at(line, seq)
+        known = NO_REMOVALS
+        for since, removals in self.removals[line]:
+            if since > seq:
+                break
+            known = removals
+        return known
+
+    def past_removals(self, record: Record, parent: Fact | None) -> Removals:
+        """Return the removals in a record's causal past."""
+        if not self.state.removals and not self.removals:
+            return NO_REMOVALS
+        past = [parent, *(self.fact(seen) for seen in record.envelope.after)]
+        return NO_REMOVALS.union(*(self.removals_at(fact.line, fact.seq) for fact in past if fact is not None))
+
+    def add(
+        self,
+        record: Record,
+        parent: Fact | None,
+        *,
+        learnt: int,
+        void: str = "",
+        removal: Iterable[Removal] = (),
+        secrets: Secrets | None = None,
+    ) -> None:
+        """Put a record after its parent, into its line or a new one, and let it do what it says.
+
+        Args:
+            record: authentic, everything that it came after is here.
+            parent: where its ``prev`` stands, None for the first record of an epoch.
+            learnt: this machine's wall clock, milliseconds.
+            void: why it does nothing, or ``""``.
+            removal: the removals that it tells.
+            secrets: the values that travel beside it.
+        """
+        envelope = record.envelope
+        line = self._place(record, parent)
+        self.position += 1
+        self.hybrid = max(self.hybrid, envelope.hybrid)
+        past = self.past_removals(record, parent)
+        self.lines[line.number] = line
+        self.heads[record.id] = line.number
+        self.facts[record.id] = Fact(line.number, envelope.seq, envelope.hybrid, self.position)
+        self.log_hash = sha256(self.log_hash + bytes.fromhex(record.id)).digest()
+        self.records.append(Appended(self.position, line.number, record, void, learnt))
+        if not self.cluster:
+            self.cluster = record.id
+        told = past.union(removal) if not void else past
+        if told != self.removals_at(line.number, envelope.seq):
+            known = self.removals.get(line.number) or self.state.removals.get(line.number, ())
+            self.removals[line.number] = (*known, (envelope.seq, told))
+        self._note_seen(record, line)
+        if secrets:
+            self.secrets[record.id] = secrets
+        if not void:
+            self._apply(record, line.actor)
+
+    def _place(self, record: Record, parent: Fact | None) -> Line:
+        envelope = record.envelope
+        at = {
+            "seq": envelope.seq,
+            "head": record.id,
+            "hybrid": envelope.hybrid,
+            "position": self.position + 1,
+        }
+        if parent is not None:
+            trunk = self.line(parent.line)
+            if trunk.seq == parent.seq:
+                self.heads[trunk.head] = None
+                return msgspec.structs.replace(trunk, **at)
+        forked = bool(self.feed(envelope.machine, envelope.epoch))
+        return Line(
+            number=max([*self.state.lines, *self.lines], default=0) + 1,
+            machine=envelope.machine,
+            epoch=envelope.epoch,
+            parent=parent.line if parent else None,
+            forked_at=parent.seq if parent else 0,
+            actor=actor_of(envelope.machine, envelope.epoch, record.id if forked else ""),
+            **at,
+        )
+
+    def _note_seen(self, record: Record, line: Line) -> None:
+        if not record.envelope.after:
+            return
+        seen = dict(self.seen.get(line.number) or self.state.seen.get(line.number, {}))
+        for other in record.envelope.after:
+            fact = self.fact(other)
+            if fact is None:
+                continue
+            if self.line(fact.line).seq == fact.seq:
+                for further, seq in (self.seen.get(fact.line) or self.state.seen.get(fact.line, {})).items():
+                    seen[further] = max(seen.get(further, 0), seq)
+            seen[fact.line] = max(seen.get(fact.line, 0), fact.seq)
+        self.seen[line.number] = seen
+
+    def _apply(self, record: Record, actor: bytes) -> None:
+        envelope = record.envelope
+        derived = derive(
+            record.id,
+            envelope.hybrid,
+            envelope.weak,
+            actor,
+            envelope.writes,
+            self.standing,
+            lambda document: self.tips.get((document, actor)) or self.state.tips.get((document, actor)),
+        )
+        self.lanes.update(derived.lanes)
+        self._attach_secrets(record.id)
+        for document, change in derived.changes.items():
+            self.changes.setdefault(document, []).append(change)
+            self.tips[document, actor] = derived.tips[document]
+        for path, lane in derived.put:
+            self.put[path, lane.id] = lane
+        for path, lane_id in derived.taken:
+            if self.put.pop((path, lane_id), None) is None:
+                self.taken.append((path, lane_id))
+
+    def _attach_secrets(self, record: RecordId) -> None:
+        """Give the new lanes of secrets their texts: users are read from them."""
+        for path in self.secrets.get(record, {}):
+            self.lanes[Path(path)] = tuple(self.with_text(Path(path), lane) for lane in self.lanes[Path(path)])
+
+    def with_text(self, path: Path, lane: Lane) -> Lane:
+        """Return a lane with its secret's text, where this draft brought it."""
+        known = self.secrets.get(lane.id, {}).get(path)
+        return msgspec.structs.replace(lane, text=known[1]) if known else lane

@@ -1,0 +1,246 @@
+"""One conversation with one peer: who has what, who may hear what, and what goes out next.
+
+The conversation is hello (both ways at once), then each side streams what the other lacks in the order of
+its own log, says that it has caught up, and goes on with what is appended from then on. Acknowledgements
+mean durable. What a side keeps about its peer is a position in its own log and a bounded window of unacked
+batches, never a queue. A cut ends the session and nothing of it is saved.
+
+Invariants kept here:
+
+1. Nothing is sent before it is durable here: only rows read from the log, or just appended, go out.
+2. Between two machines that both know of a standing detachment of either, nothing is sent.
+3. Where only this side knows of one, it sends its log up to that record, takes nothing, and closes when the
+   peer has it. A detached machine thereby learns that it is, and of what it missed until then.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum
+
+from cluster_store.core.causality import Leaf, cover
+from cluster_store.core.effects import Ack, CaughtUp, Close, Effect, Hello, LogRow, Read, Records, Send
+from cluster_store.core.state import Needs, State
+from cluster_store.core.types import MachineId, RecordId
+
+#: Batches on their way to a peer that it has not acknowledged.
+WINDOW = 4
+
+
+class Gate(Enum):
+    """What may pass between the two machines."""
+
+    OPEN = "open"
+    DELIVER = "deliver"
+    CLOSED = "closed"
+
+
+class Session:
+    """The state of one conversation. Methods return effects; nothing here touches the outside."""
+
+    def __init__(self, link: int, peer: MachineId) -> None:
+        self.link = link
+        self.peer = peer
+        self.hello: Hello | None = None
+        #: Line -> number up to which the peer has it, sent or received in this session included.
+        self.covered: dict[int, int] = {}
+        #: The same, but durable there.
+        self.durable: dict[int, int] = {}
+        #: The peer's leaves that this machine does not know (yet).
+        self.unknown: list[Leaf] = []
+        #: Feeds to hold back until the peer has caught up: it may only be ahead in them.
+        self.held: set[tuple[str, str]] = set()
+        #: Detachments that the peer has, and knows to be over.
+        self.settled: set[RecordId] = set()
+        self.position: int | None = None
+        self.reading = False
+        self.caught_up_sent = False
+        self.caught_up_received = False
+        self.received_batches = 0
+        self.acked_batches = 0
+        self.in_flight: deque[list[LogRow]] = deque()
+        #: The detachments of either side that stand here; the replica keeps this current.
+        self.standing_records: tuple[RecordId, ...] = ()
+
+    def needs(self, vector: Sequence[Leaf], state: State) -> Needs:
+        """Return what must be looked up to find a peer's leaves in this log."""
+        steps = {
+            (number, leaf.seq)
+            for leaf in vector
+            for number in state.feeds.get((leaf.machine, leaf.epoch), ())
+            if state.lines[number].forked_at < leaf.seq < state.lines[number].seq
+        }
+        return Needs(steps=steps)
+
+    def greet(self, hello: Hello, state: State) -> None:
+        """Take in the peer's hello."""
+        self.hello = hello
+        self._place(hello.vector, state)
+        if not self._peer_is_detached(state):
+            known = ((record, state.fact(record)) for record in self.standing_records)
+            self.settled = {
+                record for record, fact in known if fact is not None and self.durable.get(fact.line, 0) >= fact.seq
+            }
+
+    def _peer_is_detached(self, state: State) -> bool:
+        """Say whether the peer's hello lists a detachment of either side."""
+        return self.hello is not None and any(
+            standing.machine in (state.me, self.peer) for standing in self.hello.detached
+        )
+
+    def _place(self, vector: Sequence[Leaf], state: State) -> None:
+        """Find the peer's leaves in this log; see docs/ARCHITECTURE.md, "Forks on the wire"."""
+        self.unknown = []
+        for leaf in vector:
+            line = self._find(leaf, state)
+            if line is not None:
+                cover(state.lines, line, leaf.seq, self.covered)
+                cover(state.lines, line, leaf.seq, self.durable)
+            else:
+                self.unknown.append(leaf)
+        self.held = set()
+        if not self.caught_up_received:
+            for leaf in self.unknown:
+                numbers = state.feeds.get((leaf.machine, leaf.epoch), ())
+                if all(state.lines[number].seq < leaf.seq for number in numbers):
+                    self.held.add((leaf.machine, leaf.epoch))
+
+    def _find(self, leaf: Leaf, state: State) -> int | None:
+        for number in state.feeds.get((leaf.machine, leaf.epoch), ()):
+            line = state.lines[number]
+            record = line.head if line.seq == leaf.seq else state.steps.get((number, leaf.seq))
+            if record is not None and record.startswith(leaf.hash):
+                return number
+        return None
+
+    def gate(self, state: State) -> Gate:
+        """Return what may pass; ``standing_records`` must be current."""
+        standing = [record for record in self.standing_records if record not in self.settled]
+        if not standing or self.hello is None:
+            return Gate.OPEN
+        if self._peer_is_detached(state):
+            return Gate.CLOSED
+        for record in standing:
+            fact = state.fact(record)
+            if fact is None or self.durable.get(fact.line, 0) < fact.seq:
+                return Gate.DELIVER
+        return Gate.CLOSED
+
+    def limit(self, state: State) -> int | None:
+        """Return the position up to which records may go out, None for all."""
+        if self.gate(state) is Gate.OPEN:
+            return None
+        facts = [state.fact(record) for record in self.standing_records if record not in self.settled]
+        return max(fact.position for fact in facts if fact is not None)
+
+    def proceed(self, state: State) -> list[Effect]:
+        """Ask for more of the log if the peer may have it and has room; close where nothing may pass."""
+        if self.hello is None:
+            return []
+        gate = self.gate(state)
+        if gate is Gate.CLOSED:
+            return [Close(self.link, "detached", "detached")]
+        if self.reading or len(self.in_flight) >= WINDOW:
+            return []
+        if self.position is None:
+            if self._lacks_nothing(state):
+                self.position = state.position
+            else:
+                self.reading = True
+                return [Read(self.link, None, self._sendable(state))]
+        limit = self.limit(state)
+        if self.position < state.position and (limit is None or self.position < limit):
+            self.reading = True
+            return [Read(self.link, self.position, {})]
+        if not self.caught_up_sent:
+            self.caught_up_sent = True
+            return [Send(self.link, CaughtUp())]
+        return []
+
+    def _sendable(self, state: State) -> dict[int, int]:
+        held = {line.number: line.seq for line in state.lines.values() if (line.machine, line.epoch) in self.held}
+        return {**self.covered, **held}
+
+    def _lacks_nothing(self, state: State) -> bool:
+        sendable = self._sendable(state)
+        return all(sendable.get(line.number, 0) >= line.seq for line in state.lines.values())
+
+    def read(self, after: int, rows: list[LogRow], state: State) -> list[Effect]:
+        """Send what was read and the peer lacks."""
+        self.reading = False
+        if self.position is not None and after != self.position:
+            return self.proceed(state)
+        self.position = rows[-1].position if rows else max(after, state.position)
+        return [*self._send(rows, state), *self.proceed(state)]
+
+    def appended(self, rows: list[LogRow], state: State) -> list[Effect]:
+        """Send what has just become durable, if the peer has everything before it and room."""
+        if not rows or self.hello is None:
+            return self.proceed(state)
+        live = self.position == rows[0].position - 1 and not self.reading and len(self.in_flight) < WINDOW
+        if live and self.gate(state) is Gate.OPEN:
+            self.position = rows[-1].position
+            return [*self._send(rows, state), *self.proceed(state)]
+        return self.proceed(state)
+
+    def _send(self, rows: list[LogRow], state: State) -> list[Effect]:
+        limit = self.limit(state)
+        lacking = []
+        inside_run = False
+        for row in rows:
+            # A run goes out whole: its seal is on its last record.
+            if limit is not None and row.position > limit and not inside_run:
+                break
+            inside_run = not row.item.seal
+            line = state.lines[row.line]
+            if self.covered.get(row.line, 0) < row.seq and (line.machine, line.epoch) not in self.held:
+                lacking.append(row)
+        if not lacking:
+            return []
+        for row in lacking:
+            cover(state.lines, row.line, row.seq, self.covered)
+        self.in_flight.append(lacking)
+        return [Send(self.link, Records([row.item for row in lacking]))]
+
+    def acked(self, count: int, state: State) -> list[Effect]:
+        """Take in that the peer has handled ``count`` batches in all."""
+        while self.in_flight and self.acked_batches < count:
+            self.acked_batches += 1
+            for row in self.in_flight.popleft():
+                cover(state.lines, row.line, row.seq, self.durable)
+        return self.proceed(state)
+
+    def peer_has(self, line: int, seq: int, state: State) -> None:
+        """Note that the peer sent a record: it has it, durably."""
+        cover(state.lines, line, seq, self.covered)
+        cover(state.lines, line, seq, self.durable)
+
+    def peer_caught_up(self, state: State) -> list[Effect]:
+        """The peer has sent all it had: leaves that were unknown are known now, or are forks."""
+        self.caught_up_received = True
+        if not self.unknown:
+            return []
+        self._place(self.unknown, state)
+        self.position = None
+        self.caught_up_sent = True
+        return self.proceed(state)
+
+    def handled_batch(self) -> list[Effect]:
+        """Acknowledge one more batch."""
+        self.received_batches += 1
+        return [Send(self.link, Ack(self.received_batches))]
+
+    def ahead(self, state: State) -> int:
+        """Return how many records here the peer is not known to have."""
+        return sum(
+            max(0, line.seq - max(self.durable.get(line.number, 0), line.forked_at)) for line in state.lines.values()
+        )
+
+    def behind(self, state: State) -> int:
+        """Return how many records the peer said it has that are not here."""
+        here = {
+            feed: max(state.lines[number].seq for number in numbers) for feed, numbers in state.feeds.items()
+        }
+        return sum(max(0, leaf.seq - here.get((leaf.machine, leaf.epoch), 0)) for leaf in self.unknown)
+

@@ -1,0 +1,152 @@
+"""What the shell needs from the outside world, as protocols; each has one contract suite in tests/contracts."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from cluster_store.core.causality import Line, Removals
+from cluster_store.core.document import Change
+from cluster_store.core.effects import LogRow
+from cluster_store.core.state import Draft, Facts, Needs
+from cluster_store.core.types import MachineId
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What a store is opened with."""
+
+    cluster: str
+    position: int
+    log_hash: bytes
+    lines: list[Line]
+    #: Line -> (number, removals known from there on).
+    removals: dict[int, tuple[tuple[int, Removals], ...]]
+    #: The line that this machine wrote last, None where the next write has to begin a new epoch.
+    own: int | None
+
+
+class SavedDocument(msgspec.Struct, frozen=True):
+    """A document as it was last saved, and the changes since, in the order they were appended."""
+
+    saved: bytes | None
+    tail: list[Change]
+
+
+class EventLog(Protocol):
+    """The append-only log, its projection and the saved documents. Raises StoreError and its kin."""
+
+    async def load(self) -> Stored:
+        """Return what a replica's state is restored from."""
+
+    async def lookup(self, needs: Needs) -> Facts:
+        """Look up what a step needs. Everything asked for is answered; records that are not here with None."""
+
+    async def append(self, draft: Draft) -> None:
+        """Make a draft durable, all or nothing: records, lanes, lines, tips, changes, secrets, own line."""
+
+    async def first_missing(self, covered: Mapping[int, int]) -> int:
+        """Return the position after which to read for a peer that has lines up to these numbers (absent: nothing)."""
+
+    async def read(self, after: int, records: int, size: int) -> list[LogRow]:
+        """Return rows behind a position, in order, about so many or so many bytes, ending with a sealed one."""
+
+    async def load_document(self, document: str) -> SavedDocument:
+        """Return a document's saved form and the changes that came after it."""
+
+    async def save_documents(self, documents: Mapping[str, bytes]) -> None:
+        """Keep documents as they are after everything that is appended, and drop their tails."""
+
+    async def close(self) -> None:
+        """Release the store; may be called twice."""
+
+
+class Link(Protocol):
+    """An ordered, authenticated, bidirectional stream of frames to one peer machine."""
+
+    #: The machine that the connection is authenticated as (by its key, in either direction).
+    peer: MachineId
+    #: Where the peer is, for people: ``host:port``.
+    where: str
+
+    async def send(self, frame: bytes) -> None:
+        """Send one frame, waiting while the peer is slow; when it returns, the frame is under way, not received.
+
+        Raises LinkError when the link is gone, OverLimit for a frame over ``FRAME_BYTES_MAX`` (nothing is sent).
+        """
+
+    async def receive(self) -> bytes | None:
+        """Return the next frame, None once either side has closed the link. One task receives at a time.
+
+        Raises Malformed, and closes, for a frame over ``FRAME_BYTES_MAX``; LinkError when the link broke instead of
+        being closed. A cancelled call loses nothing: the next one returns the frame.
+        """
+
+    async def close(self) -> None:
+        """Close the link; never raises, may be called twice. What the peer has not read yet may be lost."""
+
+
+def host_port(host: str, port: int) -> str:
+    """Write ``host:port`` for people, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAddress:
+    """Where and as whom to dial a peer. ``host_key`` is its pinned OpenSSH public key line (``ssh-ed25519 AAAA…``)."""
+
+    machine: MachineId
+    host: str
+    port: int
+    host_key: str
+
+
+class Gatekeeper(Protocol):
+    """What a listener asks the node about whoever connects."""
+
+    def machine_for_key(self, client_key: str) -> MachineId | None:
+        """Return the machine whose record pins this OpenSSH public key line, or None."""
+
+    async def check_password(self, user: str, password: str, source: str) -> bool:
+        """Say whether a person may log in. ``source`` is the peer's address; failures are slowed down by the node."""
+
+    async def on_link(self, link: Link) -> None:
+        """Serve a link that a member machine opened, until it ends."""
+
+    async def on_request(self, user: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Answer one request of a logged-in person (a join, for example). Errors are returned, not raised."""
+
+
+class Listener(Protocol):
+    """A listening socket."""
+
+    port: int
+
+    async def close(self) -> None:
+        """Stop listening and drop every connection it accepted."""
+
+
+class Transport(Protocol):
+    """Connections between machines. Raises LinkError with one of connstatus's words."""
+
+    async def listen(self, address: str, port: int, gatekeeper: Gatekeeper) -> Listener:
+        """Listen on one address; port 0 takes a free one. Raises Refused when the address or port cannot be had."""
+
+    async def dial(self, peer: PeerAddress) -> Link:
+        """Connect to a member with this machine's client key, accepting only the pinned host key."""
+
+    async def ask(
+        self,
+        host: str,
+        port: int,
+        user: str,
+        password: str,
+        accept_key: Callable[[str], Awaitable[bool]],
+        request: Mapping[str, Any],
+    ) -> Mapping[str, Any]:
+        """Log in to any member as a person, send one request, return the reply.
+
+        ``accept_key`` is asked with the host key's fingerprint (``SHA256:…``) before the password is sent.
+        """
