@@ -66,10 +66,13 @@ class EventLog(Protocol):
 class Link(Protocol):
     """An ordered, authenticated, bidirectional stream of frames to one peer machine."""
 
-    #: The machine that the connection is authenticated as (by its key, in either direction).
-    peer: MachineId
-    #: Where the peer is, for people: ``host:port``.
-    where: str
+    @property
+    def peer(self) -> MachineId:
+        """The machine that the connection is authenticated as (by its key, in either direction)."""
+
+    @property
+    def where(self) -> str:
+        """Where the peer is, for people: ``host:port``."""
 
     async def send(self, frame: bytes) -> None:
         """Send one frame, waiting while the peer is slow; when it returns, the frame is under way, not received.

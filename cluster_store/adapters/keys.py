@@ -68,9 +68,7 @@ class Keys:
                     )
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
-            _write(folder / IDENTITY_FILE, _private_bytes(keys._identity, PrivateFormat.PKCS8))
-            _write(folder / HOST_FILE, keys.host_private)
-            _write(folder / CLIENT_FILE, keys.client_private)
+            keys._write(folder)  # noqa: SLF001 - its own class
             _sync_folder(folder.parent)
         except OSError as error:
             kind = StoreFull if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO} else StoreError
@@ -98,6 +96,11 @@ class Keys:
                 "Take the keys from a backup of this machine; each has a purpose of its own.",
             )
         return cls(identity, host, client)
+
+    def _write(self, folder: Path) -> None:
+        _write(folder / IDENTITY_FILE, _private_bytes(self._identity, PrivateFormat.PKCS8))
+        _write(folder / HOST_FILE, self.host_private)
+        _write(folder / CLIENT_FILE, self.client_private)
 
     @property
     def identity_public(self) -> bytes:

@@ -1,6 +1,7 @@
 """The ways in which a connection fails, in the words that ``connstatus`` shows; one place for every transport.
 
-``where`` is ``host:port`` as ``ports.host_port`` writes it. No text here ever contains a password.
+``where`` is ``host:port`` as ``ports.host_port`` writes it. No text here ever contains a password. A reason may be the
+peer's own words, so control characters are taken out: a terminal would obey them.
 """
 
 from __future__ import annotations
@@ -8,11 +9,15 @@ from __future__ import annotations
 from cluster_store.core.errors import LinkError
 
 
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text).strip()
+
+
 def no_such_name(where: str, why: str) -> LinkError:
     """The host's name could not be turned into an address."""
     return LinkError(
         "no such name",
-        f"cannot look up the name in {where}: {why}",
+        f"cannot look up the name in {where}: {_printable(why)}",
         "Check the spelling, and that this machine's DNS knows the name; an IP address works without it.",
     )
 
@@ -21,7 +26,7 @@ def unreachable(where: str, why: str) -> LinkError:
     """Nothing that speaks our protocol answers there."""
     return LinkError(
         "unreachable",
-        f"{where} is unreachable: {why}",
+        f"{where} is unreachable: {_printable(why)}",
         "Check that the other machine runs `cluster-store serve`, its address and port, and the firewalls in between.",
     )
 
@@ -58,6 +63,6 @@ def dropped(where: str, why: str) -> LinkError:
     """There was a connection, and now there is none."""
     return LinkError(
         "dropped",
-        f"the connection with {where} was dropped: {why}",
+        f"the connection with {where} was dropped: {_printable(why)}",
         "It is dialled again by itself; if it stays down, look at the network and at the other machine.",
     )

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - asyncssh decides what its callbacks are given
 """The dialling side of SSH. Only what is given here counts: no file of the user's, no agent, no environment."""
 
 from __future__ import annotations
@@ -32,9 +33,6 @@ from cluster_store.ports import PeerAddress, host_port
 _NO_FILES: dict[str, Any] = {
     "config": None,
     "agent_path": None,
-    "agent_identities": None,
-    "client_certs": None,
-    "client_host_keys": None,
     "pkcs11_provider": None,
     "gss_host": None,
     "host_based_auth": False,
@@ -157,7 +155,8 @@ class _Call:
     async def host_key(self) -> str:
         """Return the public key line that the other side shows, proven or not; nothing is sent."""
         try:
-            connection = await self._connect(None)
+            async with asyncio.timeout(self._times.connect):
+                connection = await self._connect(None)
         except asyncssh.HostKeyNotVerifiable:
             return self._client.offered
         except (asyncssh.Error, OSError, UnicodeError) as error:
@@ -170,63 +169,93 @@ class _Call:
         try:
             key = asyncssh.import_public_key(pinned)
         except asyncssh.KeyImportError as error:
-            raise Malformed(f"the host key on record for {self.where} is not an OpenSSH key: {pinned[:80]!r}") from error
+            raise Malformed(f"the host key on record for {self.where} is no OpenSSH key: {pinned[:80]!r}") from error
         try:
-            connection = await self._connect(key, **login)
-            try:
-                async with asyncio.timeout(self._times.connect):
-                    _, stream = await connection.create_session(
-                        lambda: _ClientStream(self.where, self._times, self._client.socket_has_room),
+            async with asyncio.timeout(self._times.connect) as self._deadline:
+                connection = await self._connect(key, **login)
+                try:
+                    stream = _ClientStream(self.where, self._times, self._client.socket_has_room)
+                    await connection.create_session(
+                        lambda: stream,
                         subsystem=subsystem,
                         encoding=None,
                         window=WINDOW_BYTES,
                         max_pktsize=PACKET_BYTES,
                     )
-            except BaseException:
-                connection.abort()
-                raise
+                except BaseException:
+                    connection.abort()
+                    raise
         except (asyncssh.Error, OSError, UnicodeError) as error:
             raise self._translate(error, pinned, who) from error
         return stream
 
     async def _connect(self, pinned: asyncssh.SSHKey | None, **login: Any) -> asyncssh.SSHClientConnection:
         _have_local_name()
-        async with asyncio.timeout(self._times.connect) as self._deadline:
-            return await asyncssh.connect(
-                self._host,
-                self._port,
-                client_factory=lambda: self._client,
-                client_version="cluster-store",
-                known_hosts=([pinned] if pinned else [], [], []),
-                server_host_key_algs=["ssh-ed25519"],
-                keepalive_interval=self._times.keepalive,
-                keepalive_count_max=self._times.keepalive_missed,
-                **_NO_FILES,
-                **ALGORITHMS,
-                **login,
-            )
+        return await asyncssh.connect(
+            sock=await self._socket(),
+            client_factory=lambda: self._client,
+            client_version="cluster-store",
+            known_hosts=([pinned] if pinned else [], [], []),
+            server_host_key_algs=["ssh-ed25519"],
+            keepalive_interval=self._times.keepalive,
+            keepalive_count_max=self._times.keepalive_missed,
+            **_NO_FILES,
+            **ALGORITHMS,
+            **login,
+        )
+
+    async def _socket(self) -> socket.socket:
+        """Look the name up and connect to the first of its addresses that answers, each having its share of the time.
+
+        Otherwise one address behind a broken route (IPv6, as a rule) would use up the time of those that work.
+        """
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        failure: OSError = TimeoutError()
+        for family, kind, protocol, _, address in found:
+            candidate = socket.socket(family, kind, protocol)
+            try:
+                candidate.settimeout(0)
+                async with asyncio.timeout(self._times.connect / len(found)):
+                    await loop.sock_connect(candidate, address)
+            except OSError as error:
+                candidate.close()
+                failure = error
+            except BaseException:
+                candidate.close()
+                raise
+            else:
+                return candidate
+        raise failure
 
     def _translate(self, error: Exception, pinned: str, who: str) -> LinkError:
         match error:
             case socket.gaierror() | UnicodeError():
-                return link_errors.no_such_name(self.where, getattr(error, "strerror", None) or str(error))
+                return link_errors.no_such_name(self.where, _reason(error))
             case TimeoutError() if self._logging_in:
                 return link_errors.dropped(self.where, f"no answer to the login within {self._times.login:g} s")
             case TimeoutError():
-                return link_errors.unreachable(self.where, f"no answer within {self._times.connect:g} s")
+                return link_errors.unreachable(self.where, f"no answer within {self._times.connect:g} s (timeout)")
             case asyncssh.HostKeyNotVerifiable() if self._client.offered:
                 fingerprints = (Keys.fingerprint(pinned), Keys.fingerprint(self._client.offered))
                 return link_errors.host_key_changed(self.where, *fingerprints)
             case asyncssh.PermissionDenied():
                 return link_errors.authentication_failed(self.where, who)
             case asyncssh.ChannelOpenError():
-                return link_errors.unreachable(self.where, f"no cluster-store service there ({error.reason})")
+                return link_errors.unreachable(self.where, f"it offers no cluster-store service ({error.reason})")
             case asyncssh.ProtocolError() | asyncssh.ProtocolNotSupported() | asyncssh.KeyExchangeFailed():
                 return link_errors.unreachable(self.where, f"what answers is no cluster-store service ({error.reason})")
             case asyncssh.DisconnectError() | ConnectionResetError() | BrokenPipeError():
-                return link_errors.dropped(self.where, getattr(error, "reason", None) or str(error))
+                return link_errors.dropped(self.where, _reason(error))
             case _:
-                return link_errors.unreachable(self.where, getattr(error, "strerror", None) or str(error))
+                return link_errors.unreachable(self.where, _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
+        # asyncio puts the address where the system's words should be.
+        return os.strerror(error.errno)
+    return getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
 
 
 def _have_local_name() -> None:

@@ -16,7 +16,8 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-import asyncssh
+from asyncssh.channel import SSHChannel
+from asyncssh.connection import SSHConnection
 
 from cluster_store.adapters import link_errors
 from cluster_store.core import limits
@@ -46,7 +47,7 @@ ALGORITHMS: dict[str, Any] = {
     "encryption_algs": "aes128-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-gcm@openssh.com",
     "mac_algs": "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com",
     "compression_algs": None,
-    "signature_algs": "ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256",
+    "signature_algs": "ssh-ed25519,ecdsa-sha2-nistp*,rsa-sha2-512,rsa-sha2-256",
 }
 
 _HEADER_BYTES = 4
@@ -76,7 +77,7 @@ class Times:
     close: float = 2.0
 
 
-def watch_socket(connection: asyncssh.SSHConnection) -> asyncio.Event:
+def watch_socket(connection: SSHConnection) -> asyncio.Event:
     """Return an event that is clear while the socket's own buffer is full.
 
     asyncssh heeds the peer's window alone, which the peer chooses: one that grants 4 GiB and then does not read would
@@ -107,8 +108,8 @@ class _Tap(asyncio.ReadTransport):
 class FrameStream:
     """An asyncssh session that sends and receives frames; a client's and a server's session inherit from it."""
 
-    _channel: asyncssh.SSHChannel[bytes]
-    _connection: asyncssh.SSHConnection
+    _channel: SSHChannel[bytes]
+    _connection: SSHConnection
 
     def __init__(self, where: str, times: Times, socket_has_room: asyncio.Event) -> None:
         self.where = where
@@ -129,7 +130,7 @@ class FrameStream:
 
     # --- what asyncssh calls ---
 
-    def connection_made(self, chan: asyncssh.SSHChannel[bytes]) -> None:
+    def connection_made(self, chan: SSHChannel[bytes]) -> None:
         """The channel is open."""
         self._channel = chan
         self._connection = chan.get_connection()
@@ -138,10 +139,7 @@ class FrameStream:
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Take bytes of the stream, or of the error stream."""
         if datatype is not None:
-            text = data[:NOTICE_BYTES_MAX].decode("utf-8", "replace")
-            # It may be shown on a terminal, which obeys control characters.
-            printable = "".join(char if char.isprintable() else " " for char in text)
-            self.notice = (self.notice + printable)[:NOTICE_BYTES_MAX]
+            self.notice = (self.notice + data[:NOTICE_BYTES_MAX].decode("utf-8", "replace"))[:NOTICE_BYTES_MAX]
             return
         self._reader.feed_data(data)
         if self._frame_timeout is not None and not self._frame_timeout.expired():

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - asyncssh decides what its callbacks are given
 """The listening side of SSH: who may connect, how long they may take, and the two things that they may ask for.
 
 1. The user ``machine`` logs in with a key that a member's record pins, and may open the subsystem for links, once.

@@ -414,8 +414,9 @@ def _require_flat(saved: bytes) -> None:
         if any(kind & 15 != _STR for kind in _run_values(columns.get(_KINDS, b""))):
             raise ValueError("it holds values that are not strings")
     except (ValueError, IndexError, zlib.error) as error:
+        reason = "it ends too early" if isinstance(error, IndexError) else error
         raise EngineError(
-            f"The saved document cannot be used: {error}.", "Rebuild the document from the log."
+            f"The saved document cannot be used: {reason}.", "Rebuild the document from the log."
         ) from error
 
 
