@@ -12,9 +12,7 @@ import contextlib
 import itertools
 import logging
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from cluster_store.core import wire
 from cluster_store.core.cluster import Cluster, Machine
@@ -28,11 +26,12 @@ logger = logging.getLogger("cluster_store")
 
 #: Two links that came up within this many seconds were dialled at the same time.
 _SIMULTANEOUS_S = 5.0
+#: A link that lived this long was a working one: when it ends, dial again at once.
+_LASTING_S = 2.0
 #: First and longest wait before a peer is dialled again, seconds.
 _BACKOFF_MIN_S, _BACKOFF_MAX_S = 0.2, 15.0
 #: A peer that is detached is tried now and then all the same: it may have been taken back from the other side.
 _DETACHED_RETRY_S = 30.0
-
 
 
 @dataclass(slots=True)
@@ -121,10 +120,8 @@ class Links:
         while True:
             self._wake[machine].clear()
             if machine not in self._by_peer:
-                if await self._dial(machine):
-                    wait = _BACKOFF_MIN_S
-                else:
-                    wait = min(wait * 2, _BACKOFF_MAX_S)
+                lasted = await self._dial(machine)
+                wait = _BACKOFF_MIN_S if lasted else min(wait * 2, _BACKOFF_MAX_S)
             if self._detached(machine):
                 wait = _DETACHED_RETRY_S
             with contextlib.suppress(TimeoutError):
@@ -137,6 +134,7 @@ class Links:
         return any(key in machines and machines[key].detached for key in (machine, self._me))
 
     async def _dial(self, machine: MachineId) -> bool:
+        """Dial a member and serve the link; say whether it lasted, so that a refusal is not retried in a rush."""
         cluster = self._node.replica.cluster
         member = cluster.machines.get(machine)
         if member is None:
@@ -146,8 +144,9 @@ class Links:
         except LinkError as error:
             self._note(machine, error.state, error.message)
             return False
+        begun = asyncio.get_running_loop().time()
         await self.serve(link, dialled=True)
-        return True
+        return asyncio.get_running_loop().time() - begun > _LASTING_S
 
     # --- serving a link --------------------------------------------------------------------------------
 
@@ -176,7 +175,8 @@ class Links:
             await link.close()
             await self._node.feed(LinkDown(opened.number))
             await self._node.notify()
-            if link.peer in self._wake and opened.state != "detached":
+            lasted = asyncio.get_running_loop().time() - opened.since > _LASTING_S
+            if link.peer in self._wake and lasted and opened.state != "detached":
                 self._wake[link.peer].set()
 
     def _take_place(self, opened: OpenLink) -> bool:
@@ -261,5 +261,3 @@ def address_of(machine: Machine, cluster: Cluster) -> PeerAddress:
     if not host and cluster.by == "ip":
         host = next(iter(machine.interfaces.values()), machine.listen)
     return PeerAddress(machine.id, host or machine.hostname, machine.ssh_port, machine.host_key)
-
-

@@ -37,8 +37,9 @@ from cluster_store.core.effects import (
 )
 from cluster_store.core.errors import ClusterStoreError, EngineError, StoreError
 from cluster_store.core.limits import BATCH_BYTES_TARGET, BATCH_RECORDS_MAX, GROUP_COMMIT_MAX
+from cluster_store.core.registers import CLUSTER
 from cluster_store.core.replica import Replica
-from cluster_store.core.state import State
+from cluster_store.core.state import Needs, State
 from cluster_store.core.types import Epoch, MachineId
 from cluster_store.documents import Documents
 from cluster_store.ports import EventLog
@@ -98,10 +99,15 @@ class Node:
         self._changed = asyncio.Condition()
         self._writer = asyncio.create_task(self._write())
 
+    async def start(self) -> None:
+        """Load the cluster's registers, so that the read model is there before anybody asks for it."""
+        while needs := self.replica.state.missing(Needs({CLUSTER})):
+            self.replica.learn(await self._log.lookup(needs))
+
     async def submit(self, command: Command, user: str, auth: str = "local") -> dict[str, Any]:
         """Carry out a command; return its result once it is durable. Raises the error that refused it."""
         if self._closing:
-            raise StoreError("the node is stopping", "try again when it is back")
+            raise _stopping()
         number = next(self._numbers)
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._requests[number] = future
@@ -112,7 +118,7 @@ class Node:
     async def receive(self, link: int, message: Message) -> None:
         """Take a batch of records from a link; return when it is durable or refused."""
         if self._closing:
-            raise StoreError("the node is stopping", "try again when it is back")
+            raise _stopping()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._batches.append((Received(link, message, self.now()), future))
         self._work.set()
@@ -144,10 +150,10 @@ class Node:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        for future in [*self._requests.values(), *(future for _, future in self._batches)]:
+        unanswered: list[asyncio.Future[Any]] = [*self._requests.values(), *(done for _, done in self._batches)]
+        for future in unanswered:
             if not future.done():
-                future.set_exception(StoreError("the node is stopping", "try again when it is back"))
-                future.exception()
+                future.set_exception(_stopping())
         with contextlib.suppress(EngineError):
             await self.documents.close()
         await self._log.close()
@@ -240,6 +246,10 @@ class Node:
             self.carrier.close(effect.link, "dropped", error.message)
             return
         await self.feed(LogRead(effect.link, after, rows))
+
+
+def _stopping() -> StoreError:
+    return StoreError("the node is stopping", "try again when it is back")
 
 
 async def open_node(

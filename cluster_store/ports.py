@@ -14,6 +14,9 @@ from cluster_store.core.effects import LogRow
 from cluster_store.core.state import Draft, Facts, Needs
 from cluster_store.core.types import MachineId
 
+#: The user name by which machines log in with their keys; no person can have it.
+MACHINE_USER = "machine"
+
 
 class Stored(msgspec.Struct, frozen=True):
     """What a store is opened with."""

@@ -21,7 +21,7 @@ from cluster_store.adapters.keys import Keys
 from cluster_store.core import limits
 from cluster_store.core.errors import OverLimit, Refused
 from cluster_store.core.types import MachineId
-from cluster_store.ports import Gatekeeper, PeerAddress, host_port
+from cluster_store.ports import MACHINE_USER, Gatekeeper, PeerAddress, host_port
 
 #: A sender waits while this much has not been read.
 _UNREAD_BYTES_MAX = 512 * 1024
@@ -144,7 +144,7 @@ class MemoryTransport:
         fingerprint = Keys.fingerprint(listener.host_key)
         if not await accept_key(fingerprint):
             raise link_errors.host_key_refused(where, fingerprint)
-        if not await listener.gatekeeper.check_password(user, password, self._host):
+        if user == MACHINE_USER or not await listener.gatekeeper.check_password(user, password, self._host):
             raise link_errors.authentication_failed(where, user)
         reply = await listener.gatekeeper.on_request(user, orjson.loads(frame))
         answer: dict[str, Any] = orjson.loads(orjson.dumps(reply))

@@ -18,7 +18,6 @@ from cluster_store.adapters.keys import Keys
 from cluster_store.adapters.ssh_link import (
     ALGORITHMS,
     LINK_SUBSYSTEM,
-    MACHINE_USER,
     PACKET_BYTES,
     REQUEST_SUBSYSTEM,
     WINDOW_BYTES,
@@ -28,7 +27,7 @@ from cluster_store.adapters.ssh_link import (
     watch_socket,
 )
 from cluster_store.core.errors import InvalidValue, LinkError, Malformed
-from cluster_store.ports import PeerAddress, host_port
+from cluster_store.ports import MACHINE_USER, PeerAddress, host_port
 
 _NO_FILES: dict[str, Any] = {
     "config": None,

@@ -24,8 +24,6 @@ from cluster_store.core import limits
 from cluster_store.core.errors import LinkError, Malformed, OverLimit
 from cluster_store.core.types import MachineId
 
-#: The user name by which machines log in with their keys; no person can have it.
-MACHINE_USER = "machine"
 LINK_SUBSYSTEM = "cluster-store-link"
 REQUEST_SUBSYSTEM = "cluster-store-request"
 

@@ -21,7 +21,6 @@ from cluster_store.adapters.keys import Keys
 from cluster_store.adapters.ssh_link import (
     ALGORITHMS,
     LINK_SUBSYSTEM,
-    MACHINE_USER,
     PACKET_BYTES,
     REQUEST_SUBSYSTEM,
     WINDOW_BYTES,
@@ -32,7 +31,7 @@ from cluster_store.adapters.ssh_link import (
 )
 from cluster_store.core.errors import Malformed, PeerError, Refused
 from cluster_store.core.types import MachineId
-from cluster_store.ports import Gatekeeper, host_port
+from cluster_store.ports import MACHINE_USER, Gatekeeper, host_port
 
 #: Connections at once: every member of a large cluster twice over, and people; each may hold a few MB of frames.
 CONNECTIONS_MAX = 512
@@ -244,16 +243,17 @@ class _Guest(asyncssh.SSHServer):
             await link.close()
 
     async def _serve_request(self, session: _Session) -> None:
+        status, notice = 1, "cluster-store: the request failed\r\n"
         try:
             request = _request(await session.receive())
             self.busy()
             reply = await self._listener.gatekeeper.on_request(self._user, request)
             await session.send(orjson.dumps(reply))
+            status, notice = 0, ""
         except PeerError as error:
-            session.end(1, f"cluster-store: {error.message}\r\n")
-        else:
-            session.end(0)
+            notice = f"cluster-store: {error.message}\r\n"
         finally:
+            session.end(status, notice)
             # The person's side closes the connection once it has the answer.
             self.idle()
 

@@ -24,6 +24,7 @@ from cluster_store.core.errors import Malformed
 from cluster_store.core.events import FIRST_KINDS, misplaced
 from cluster_store.core.limits import HYBRID_MAX
 from cluster_store.core.records import (
+    KEY_BYTES,
     Envelope,
     FutureFormat,
     Record,
@@ -158,7 +159,7 @@ def _parent(draft: Draft, record: Record) -> Fact | None:
     envelope = record.envelope
     if not draft.cluster:
         raise Malformed("a record before the cluster's identity is known")
-    if envelope.cluster != draft.cluster and record.id != draft.cluster:
+    if draft.cluster not in (envelope.cluster, record.id):
         raise Malformed("a record of another cluster")
     if not envelope.prev:
         if envelope.seq != 1 or envelope.kind not in FIRST_KINDS:
@@ -259,7 +260,7 @@ def _key_fault(write: Write) -> str:
         key = bytes.fromhex(orjson.loads(write.value if isinstance(write.value, str) else "null"))
     except (ValueError, TypeError):
         return "writes a malformed machine key"
-    if write.replaced or len(key) != 32 or machine_id(key) != machine:
+    if write.replaced or len(key) != KEY_BYTES or machine_id(key) != machine:
         return "writes a key that is not its machine's"
     return ""
 

@@ -87,12 +87,12 @@ def vector(lines: Iterable[Line]) -> list[Leaf]:
 
 def cover(lines: Mapping[int, Line], line: int, seq: int, covered: dict[int, int]) -> None:
     """Note in ``covered`` (line -> number) that somebody has a record and all before it in its feed."""
-    at: int | None = line
-    while at is not None:
-        if covered.get(at, 0) >= seq:
+    while covered.get(line, 0) < seq:
+        covered[line] = seq
+        parent = lines[line].parent
+        if parent is None:
             return
-        covered[at] = seq
-        at, seq = lines[at].parent, lines[at].forked_at
+        line, seq = parent, lines[line].forked_at
 
 
 def maximal(heads: Mapping[int, int], seen: Mapping[int, Mapping[int, int]]) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import orjson
@@ -154,7 +154,10 @@ def _same(one: str, two: str) -> bool:
     return one.casefold() == two.casefold()
 
 
-def _only(found: list[Any], what: str, name: str, known: list[str]) -> Any:
+_Named = TypeVar("_Named", Machine, Group)
+
+
+def _only(found: list[_Named], what: str, name: str, known: list[str]) -> _Named:
     if len(found) == 1:
         return found[0]
     if found:
@@ -190,7 +193,7 @@ def read(registers: Registers) -> Cluster:
 
 
 def group_id(name: str, used: Iterable[str]) -> GroupId:
-    """Return the id of a new group: the same for the same name on both sides of a cut, fresh when it was used before."""
+    """Return the id of a new group: the same name gives the same on both sides of a cut, a used one a fresh one."""
     base = quote_part(unicodedata.normalize("NFC", name.casefold()))
     taken = set(used)
     count = 1
@@ -225,7 +228,7 @@ def group_of(
 def _groups(
     registers: Registers,
 ) -> tuple[dict[GroupId, Group], dict[GroupId, GroupId], dict[GroupId, tuple[int, RecordId]]]:
-    """Rule 2: deletion is final for a group's id, but a cluster has at least one group: the one deleted last lives on."""
+    """Rule 2: deletion is final for a group's id; if no group is left, the one deleted last lives on."""
     names: dict[GroupId, str] = {}
     deleted: dict[GroupId, Lane] = {}
     created: dict[GroupId, tuple[int, RecordId]] = {}

@@ -12,7 +12,7 @@ import orjson
 from cluster_store.core import commands, settings
 from cluster_store.core.admission import key_path
 from cluster_store.core.cluster import ADMIN, MAIN_GROUP, ROLES, Cluster, Machine, group_id
-from cluster_store.core.errors import InvalidValue, NotFound, Refused
+from cluster_store.core.errors import NotFound, Refused
 from cluster_store.core.events import Event
 from cluster_store.core.records import machine_id, secret_hash
 from cluster_store.core.registers import (
@@ -24,11 +24,9 @@ from cluster_store.core.registers import (
     WriteValue,
     element_path,
     element_prefix,
-    group_level,
     kind_path,
     machine_level,
     setting_path,
-    split_setting,
 )
 from cluster_store.core.requirements import check_join, check_unique
 from cluster_store.core.types import Epoch, Level, MachineId, Path
@@ -267,9 +265,7 @@ def _reconnect(command: commands.ReconnectMachines, context: Context) -> Decisio
 
 
 def _detached(machines: Sequence[Machine], value: str | None, kind: str, context: Context) -> Decision:
-    writes = tuple(
-        replace(context.registers, Path(f"machine/{machine.id}/detached"), value) for machine in machines
-    )
+    writes = tuple(replace(context.registers, Path(f"machine/{machine.id}/detached"), value) for machine in machines)
     return Decision(Event(kind, writes, {"machines": [machine.hostname for machine in machines]}))
 
 
@@ -358,7 +354,9 @@ def _unset(command: commands.UnsetSetting, context: Context) -> Decision:
     level = _level(command, [key], context)
     registers = context.registers
     if settings.is_set(registers, key):
-        writes = [replace(registers, path, False) for path, lanes in registers.under(element_prefix(level, key)) if lanes]
+        writes = [
+            replace(registers, path, False) for path, lanes in registers.under(element_prefix(level, key)) if lanes
+        ]
     elif settings.own_value(registers, level, key):
         writes = [replace(registers, setting_path(level, key), None)]
     else:
@@ -427,7 +425,11 @@ def _inherited_elements(context: Context, level: Level, key: str) -> set[str]:
     else:
         above = [CLUSTER] if kind == "group" else []
     value = settings.effective_set(context.registers, above, key)
-    return {bytes(raw).decode() for raw in msgspec.json.decode(str(value.value), type=list[msgspec.Raw])} if value else set()
+    return (
+        {bytes(raw).decode() for raw in msgspec.json.decode(str(value.value), type=list[msgspec.Raw])}
+        if value
+        else set()
+    )
 
 
 def _settings_decision(

@@ -36,7 +36,11 @@ from cluster_store.core.types import Epoch, HybridTime, MachineId, RecordId
 
 FORMAT = 1
 
+#: Sizes: a raw ed25519 key and a signature in bytes, SHA-256 in hex digits.
+KEY_BYTES, SEAL_BYTES, HASH_DIGITS = 32, 64, 64
+
 _SEAL_CONTEXT = b"cluster-store/record/1"
+
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One event as it is hashed. Fields are in the order of their names, which is the canonical order."""
@@ -97,7 +101,7 @@ def decode(data: bytes, seal: bytes) -> Record:
         FutureFormat: its format version is later than this program's.
         Malformed: the bytes are no envelope, or not in canonical form.
     """
-    if len(data) > ENVELOPE_BYTES_MAX or len(seal) not in (0, 64):
+    if len(data) > ENVELOPE_BYTES_MAX or len(seal) not in (0, SEAL_BYTES):
         raise Malformed(f"a record of {len(data)} bytes with a seal of {len(seal)}")
     try:
         plain = orjson.loads(data)
@@ -179,7 +183,7 @@ def _write_fault(write: Write) -> str:
             return f"the value of {write.path} is over {VALUE_BYTES_MAX} bytes"
         if not _is_json(write.value):
             return f"the value of {write.path} is not JSON"
-    if write.value is True or (isinstance(write.value, Secret) and len(write.value.secret) != 64):
+    if write.value is True or (isinstance(write.value, Secret) and len(write.value.secret) != HASH_DIGITS):
         return f"the value of {write.path} has a wrong shape"
     if len(write.replaced) > REPLACED_PER_WRITE_MAX:
         return f"replaces {len(write.replaced)} lanes of {write.path}; the limit is {REPLACED_PER_WRITE_MAX}"

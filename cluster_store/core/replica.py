@@ -191,9 +191,7 @@ class Replica:
         self.pending = Pending(draft, answers)
         return [Append(draft)]
 
-    def _attempt(
-        self, requests: list[Request], given: Submit
-    ) -> tuple[Draft, dict[int, Reply], list[Request]]:
+    def _attempt(self, requests: list[Request], given: Submit) -> tuple[Draft, dict[int, Reply], list[Request]]:
         """Decide requests one by one, each on top of the ones before, and seal the last record."""
         draft = Draft(self.state)
         replies: dict[int, Reply] = {}
@@ -236,12 +234,9 @@ class Replica:
         last = max(mine, key=lambda line: line.position, default=None)
         return (last.epoch, last.seq) if last else None
 
-    def _author(
-        self, draft: Draft, event: Event, request: Request, given: Submit, *, sealed: bool
-    ) -> None:
+    def _author(self, draft: Draft, event: Event, request: Request, given: Submit, *, sealed: bool) -> None:
         """Write an event as this machine's next record. Raises OverLimit."""
-        begins = event.kind in FIRST_KINDS or draft.own is None
-        line = None if begins else draft.line(draft.own)
+        line = None if draft.own is None or event.kind in FIRST_KINDS else draft.line(draft.own)
         latest = max(given.now << HYBRID_LOGICAL_BITS, draft.hybrid + 1)
         envelope = Envelope(
             after=tuple(self._after(draft, line)),
@@ -443,11 +438,9 @@ def rows_of(draft: Draft) -> list[LogRow]:
                 added.record.data,
                 added.record.seal,
                 tuple(
-                    (path, salt, text)
-                    for path, (salt, text) in sorted(draft.secrets.get(added.record.id, {}).items())
+                    (path, salt, text) for path, (salt, text) in sorted(draft.secrets.get(added.record.id, {}).items())
                 ),
             ),
         )
         for added in draft.records
     ]
-

@@ -248,7 +248,6 @@ class Draft:
         ]
         return [*stored, *drafted]
 
-
     def removals_at(self, line: int, seq: int) -> Removals:
         """Return the removals known at a record."""
         if line not in self.removals:
@@ -311,17 +310,14 @@ class Draft:
 
     def _place(self, record: Record, parent: Fact | None) -> Line:
         envelope = record.envelope
-        at = {
-            "seq": envelope.seq,
-            "head": record.id,
-            "hybrid": envelope.hybrid,
-            "position": self.position + 1,
-        }
+        at = self.position + 1
         if parent is not None:
             trunk = self.line(parent.line)
             if trunk.seq == parent.seq:
                 self.heads[trunk.head] = None
-                return msgspec.structs.replace(trunk, **at)
+                return msgspec.structs.replace(
+                    trunk, seq=envelope.seq, head=record.id, hybrid=envelope.hybrid, position=at
+                )
         forked = bool(self.feed(envelope.machine, envelope.epoch))
         return Line(
             number=max([*self.state.lines, *self.lines], default=0) + 1,
@@ -329,8 +325,11 @@ class Draft:
             epoch=envelope.epoch,
             parent=parent.line if parent else None,
             forked_at=parent.seq if parent else 0,
+            seq=envelope.seq,
+            head=record.id,
+            hybrid=envelope.hybrid,
+            position=at,
             actor=actor_of(envelope.machine, envelope.epoch, record.id if forked else ""),
-            **at,
         )
 
     def _note_seen(self, record: Record, line: Line) -> None:
@@ -352,11 +351,11 @@ class Draft:
         derived = derive(
             record.id,
             envelope.hybrid,
-            envelope.weak,
             actor,
             envelope.writes,
             self.standing,
             lambda document: self.tips.get((document, actor)) or self.state.tips.get((document, actor)),
+            weak=envelope.weak,
         )
         self.lanes.update(derived.lanes)
         self._attach_secrets(record.id)

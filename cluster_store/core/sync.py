@@ -239,8 +239,5 @@ class Session:
 
     def behind(self, state: State) -> int:
         """Return how many records the peer said it has that are not here."""
-        here = {
-            feed: max(state.lines[number].seq for number in numbers) for feed, numbers in state.feeds.items()
-        }
+        here = {feed: max(state.lines[number].seq for number in numbers) for feed, numbers in state.feeds.items()}
         return sum(max(0, leaf.seq - here.get((leaf.machine, leaf.epoch), 0)) for leaf in self.unknown)
-

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from automerge import core
 
-from cluster_store.core.document import Document, encode_change
+from cluster_store.core.document import Document, Put, encode_change
 from cluster_store.core.errors import EngineError
 from tests.core.derived import derived_history
 

@@ -1,0 +1,101 @@
+"""Asking a running daemon: one line of JSON out, lines of progress and one answer back. Light to import."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from cluster_store.core import errors
+from cluster_store.core.errors import ClusterStoreError, StoreError
+
+#: A join of a large cluster over a slow line takes this long at most, seconds.
+_ANSWER_S = 3600.0
+
+
+#: Room for a socket's path on every system, bytes.
+_ADDRESS_BYTES = 100
+
+
+class NoDaemon(Exception):  # noqa: N818 - an answer, not a failure: the caller does the work itself
+    """Nobody answers at the store's socket."""
+
+
+def call(path: Path, operation: str, arguments: Mapping[str, Any], progress: Callable[[str], None]) -> dict[str, Any]:
+    """Ask the daemon for an operation and return its result.
+
+    Raises:
+        NoDaemon: nobody is there; nothing was asked.
+        ClusterStoreError: what the daemon refused it with, or that it went away before it answered.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_ANSWER_S)
+        with short_path(path) as address:
+            try:
+                connection.connect(address)
+            except OSError as error:
+                raise NoDaemon from error
+        try:
+            connection.sendall(orjson.dumps({"operation": operation, "arguments": arguments}) + b"\n")
+            with connection.makefile("rb") as lines:
+                for line in lines:
+                    answer = orjson.loads(line)
+                    if "progress" in answer:
+                        progress(answer["progress"])
+                    elif "error" in answer:
+                        raise error_of(answer["error"])
+                    else:
+                        result: dict[str, Any] = answer["result"]
+                        return result
+        except (OSError, orjson.JSONDecodeError) as error:
+            raise _no_answer() from error
+    raise _no_answer()
+
+
+def _no_answer() -> StoreError:
+    return StoreError(
+        "the daemon stopped before it answered", "'cluster-store log -n 5' shows whether the change was made"
+    )
+
+
+@contextmanager
+def short_path(path: Path) -> Iterator[str]:
+    """Give a socket's path in a form that the system accepts: it has little room."""
+    if len(os.fsencode(path)) < _ADDRESS_BYTES:
+        yield str(path)
+        return
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        yield str(path)
+        return
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        with suppress(OSError):
+            os.close(folder)
+
+
+def describe(error: ClusterStoreError) -> dict[str, Any]:
+    """Return an error as it goes over the socket."""
+    return {
+        "kind": type(error).__name__,
+        "message": error.message,
+        "hint": error.hint,
+        "state": getattr(error, "state", ""),
+    }
+
+
+def error_of(told: Mapping[str, Any]) -> ClusterStoreError:
+    """Return the error that ``describe`` told of."""
+    kind = getattr(errors, str(told.get("kind")), ClusterStoreError)
+    if kind is errors.LinkError:
+        return errors.LinkError(str(told["state"]), str(told["message"]), str(told["hint"]))
+    if not (isinstance(kind, type) and issubclass(kind, ClusterStoreError)):
+        kind = ClusterStoreError
+    return kind(str(told["message"]), str(told["hint"]))

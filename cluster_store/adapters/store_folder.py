@@ -1,0 +1,86 @@
+"""A store's folder: what lies where in it, and the lock that makes its one writer.
+
+cluster.db      the event log and its projection (SQLite)
+keys/           the machine's three private keys
+lock            held (flock) by whoever writes, with their process id for people to read
+node.sock       where a running daemon answers commands
+former-*.db     what this machine was before it joined a cluster
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster_store.core.errors import StoreError, StoreLocked
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFolder:
+    """The paths of one store."""
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file; a store exists exactly when it does."""
+        return self.root / "cluster.db"
+
+    @property
+    def keys(self) -> Path:
+        """The folder of private keys."""
+        return self.root / "keys"
+
+    @property
+    def socket(self) -> Path:
+        """The daemon's local socket."""
+        return self.root / "node.sock"
+
+    @property
+    def joining(self) -> Path:
+        """The log of a cluster that is being joined, until it takes the database's place."""
+        return self.root / "joining.db"
+
+    @contextmanager
+    def lock(self, what: str) -> Iterator[None]:
+        """Hold the store for writing, without waiting.
+
+        Args:
+            what: what for, shown to whoever is locked out.
+
+        Raises:
+            StoreLocked: somebody else holds it; says who.
+            StoreError: the folder cannot be written to.
+        """
+        try:
+            handle = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(
+                f"the store {self.root} cannot be written to: {error.strerror}", "check who owns the folder"
+            ) from error
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+                raise StoreLocked(
+                    f"the store {self.root} is held by {holder}", "wait until it is done, or stop that process"
+                ) from error
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{what} (process {os.getpid()})\n".encode(), 0)
+            yield
+        finally:
+            os.close(handle)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
