@@ -71,11 +71,9 @@ def initialise(folder: StoreFolder, describe: Callable[[dict[str, str]], Card], 
     with folder.lock("cluster-store init"):
         if folder.database.exists():
             raise Refused(f"there is already a store in {folder.root}", "use it, or choose another folder with --store")
-        for leftover in [folder.keys, *folder.root.glob("*.new*")]:
-            if leftover.is_dir():
-                shutil.rmtree(leftover)
-            else:
-                leftover.unlink()
+        shutil.rmtree(folder.keys, ignore_errors=True)
+        for leftover in folder.root.glob("*.new*"):
+            leftover.unlink()
         return asyncio.run(_initialise(folder, describe, password))
 
 
@@ -280,7 +278,8 @@ class Host:
             return joining.summary(admission)
         progress(f"let in to the cluster {admission.name} by {admission.hostname}")
         log = await self._fresh_log(replica.state.me, admission.cluster)
-        await joining.fetch(invitation, admission, replica.state.me, self.keys.sign, self.transport, log, now, progress)
+        member = PeerAddress(admission.member, invitation.host, invitation.port, admission.host_key)
+        await joining.fetch(member, replica.state.me, self.keys.sign, self.transport, log, now, progress)
         former = await self._take_over()
         return {**joining.summary(admission), "former": str(former)}
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from cluster_store.core.cluster import ROLES
+from cluster_store.core.cluster import ROLES, Machine
 from cluster_store.core.commands import AdmitMachine, AnyCommand, Card, Command
 from cluster_store.core.decide import Context, decide
 from cluster_store.core.errors import InvalidValue, Refused
@@ -120,11 +120,17 @@ class Service:
             facts |= {"state": "connected", "reason": "this machine", "behind": 0, "ahead": 0}
         elif not member.joined:
             facts |= {"state": "pending", "reason": "let in, but not heard of since"}
+        me = self.node.replica.cluster.machines[self.node.replica.state.me]
         if member.detached:
-            when = iso(member.detached_at)
-            facts |= {"state": "detached", "reason": f"detached by {member.detached_by} at {when}"}
+            facts |= {"state": "detached", "reason": _detached(member)}
+        elif me.detached:
+            facts |= {"state": "detached", "reason": f"this machine was {_detached(me)}"}
         waiting = self.node.replica.waiting.get(machine)
         return facts | ({"reason": f"waiting: {waiting}"} if waiting else {})
+
+
+def _detached(machine: Machine) -> str:
+    return f"detached by {machine.detached_by} at {iso(machine.detached_at)}"
 
 
 def iso(milliseconds: int) -> str | None:

@@ -391,7 +391,7 @@ class Replica:
         assert self.pending is None
         known = self._split.pop(session.link, None)
         if session.gate(self.state) is not Gate.OPEN:
-            return session.proceed(self.state)
+            return self._decline(session, known[1] if known else [])
         if known is None or known[0] is not message:
             return self._refuse(session.link, "dropped", "the peer sent records that cannot be read")
         draft = Draft(self.state)
@@ -417,6 +417,14 @@ class Replica:
             draft.own = None
         self.pending = Pending(draft, [], link=session.link)
         return [*effects, Append(draft)]
+
+    def _decline(self, session: Session, runs: list[Run]) -> list[Effect]:
+        """Take nothing from a detached peer; but what it shows that it has need not be told to it."""
+        self._mark_held(session, runs)
+        if all(self.state.fact(record.id) is not None for run in runs for record in run.records):
+            return [*session.handled_batch(), *session.proceed(self.state)]
+        session.declined = True
+        return session.proceed(self.state)
 
     def _mark_held(self, session: Session, runs: list[Run]) -> None:
         """The peer sent what is here already: it need not be sent back."""

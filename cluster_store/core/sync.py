@@ -59,6 +59,8 @@ class Session:
         self.caught_up_received = False
         self.received_batches = 0
         self.acked_batches = 0
+        #: A batch was not taken because of a detachment: when that is over, the session has to begin anew.
+        self.declined = False
         self.in_flight: deque[list[LogRow]] = deque()
         #: The detachments of either side that stand here; the replica keeps this current.
         self.standing_records: tuple[RecordId, ...] = ()
@@ -141,6 +143,8 @@ class Session:
         gate = self.gate(state)
         if gate is Gate.CLOSED:
             return [Close(self.link, "detached", "detached")]
+        if self.declined and gate is Gate.OPEN:
+            return [Close(self.link, "connecting", "the detachment is over: beginning anew")]
         if self.reading or len(self.in_flight) >= WINDOW:
             return []
         if self.position is None:

@@ -121,12 +121,9 @@ async def test_frames_of_any_size_arrive_whole_and_in_order_both_ways_at_once(pa
     """Empty, one-byte and multi-megabyte frames come out as they went in, while as many go the other way."""
     dialled, accepted = await pair.link()
     frames = _frames_of_many_sizes()
-    there, back, *_ = await asyncio.gather(
-        _collect(accepted, len(frames)),
-        _collect(dialled, len(frames)),
-        _send_all(dialled, frames),
-        _send_all(accepted, frames[::-1]),
-    )
+    sending = asyncio.gather(_send_all(dialled, frames), _send_all(accepted, frames[::-1]))
+    there, back = await asyncio.gather(_collect(accepted, len(frames)), _collect(dialled, len(frames)))
+    await sending
     assert there == frames
     assert back == frames[::-1]
 
@@ -150,7 +147,9 @@ async def test_frames_sent_by_several_tasks_at_once_are_not_mixed(pair: _Pair) -
     """Each frame arrives in one piece, whoever else is sending."""
     dialled, accepted = await pair.link()
     frames = [bytes([number]) * (200_000 + number) for number in range(12)]
-    received, *_ = await asyncio.gather(_collect(accepted, len(frames)), *(dialled.send(frame) for frame in frames))
+    sending = asyncio.gather(*(dialled.send(frame) for frame in frames))
+    received = await _collect(accepted, len(frames))
+    await sending
     assert sorted(frame or b"" for frame in received) == frames
 
 

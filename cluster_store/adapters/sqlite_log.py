@@ -1,0 +1,266 @@
+"""The event log in SQLite: records, projection and documents in one file, one transaction for each append.
+
+Everything that belongs together is one function that runs in aiosqlite's thread: a commit costs one hop there
+and back however many statements it has. Every hop more would cost a third of the rate.
+
+A machine's epoch ends when the store's file or host is not the one that it was last written under, because
+somebody else may be extending the feed in the original. So each append notes the fingerprint together with the
+own line, and ``load`` returns no own line where the fingerprint differs (docs/ARCHITECTURE.md, "Forks").
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Concatenate, ParamSpec, Self, TypeVar
+
+import aiosqlite
+import msgspec
+
+from cluster_store.adapters import sqlite_migration, sqlite_projection, sqlite_schema
+from cluster_store.adapters.sqlite_projection import changes_of, look_up
+from cluster_store.adapters.sqlite_rows import SELECT_LINES, hybrid_column, line_of
+from cluster_store.adapters.sqlite_schema import fingerprint, transaction, translated
+from cluster_store.core.admission import Incoming
+from cluster_store.core.causality import Removals
+from cluster_store.core.effects import LogRow
+from cluster_store.core.errors import StoreCorrupt, StoreError, StoreLocked
+from cluster_store.core.state import Draft, Facts, Needs
+from cluster_store.core.types import MachineId
+from cluster_store.ports import SavedDocument, Stored
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_removals = msgspec.msgpack.Decoder(Removals)
+
+
+class _Connection(aiosqlite.Connection):
+    """A connection that runs a whole function in its thread, where aiosqlite itself offers single statements."""
+
+    async def run(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        result: T = await self._execute(work, self._conn, *args, **kwargs)  # type: ignore[no-untyped-call]
+        return result
+
+
+class SqliteLog:
+    """See ``EventLog``. Made by ``create`` or ``open``; only one process may have it open."""
+
+    def __init__(self, connection: _Connection, path: Path, me: MachineId) -> None:
+        self.path = path
+        #: The machine whose log it is.
+        self.me = me
+        self._connection = connection
+        self._fingerprint = fingerprint(path)
+        self._closed = False
+
+    @classmethod
+    async def create(cls, path: Path, me: MachineId, cluster: str = "") -> Self:
+        """Make an empty store.
+
+        Args:
+            path: where the database is to be; its folder is there.
+            me: the machine whose log it will be.
+            cluster: id of the first record that it is to receive, empty where this machine is to write it.
+
+        Raises:
+            Refused: there is a store with records already.
+            StoreError: or one of its kin.
+        """
+        connection = await _Connection(partial(sqlite_schema.create, path, me, cluster), iter_chunk_size=1)
+        return cls(connection, path, me)
+
+    @classmethod
+    async def open(cls, path: Path) -> Self:
+        """Open a store, and bring it up to this version's schema.
+
+        Raises StoreMissing, StoreCorrupt, StoreTooNew, StoreLocked, StoreFull, StoreError.
+        """
+        connection = await _Connection(partial(_open, path), iter_chunk_size=1)
+        with translated(path):
+            me = await connection.run(lambda raw: raw.execute("SELECT me FROM meta").fetchone()[0])
+        return cls(connection, path, MachineId(me))
+
+    async def _run(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        if self._closed:
+            raise StoreError(f"{self.path} is closed", "open the store again")
+        with translated(self.path):
+            return await self._connection.run(work, *args, **kwargs)
+
+    async def load(self) -> Stored:
+        """See ``EventLog``. Raises StoreCorrupt where the log's tail was cut off or changed."""
+        return await self._run(_load, self.path, self._fingerprint)
+
+    async def lookup(self, needs: Needs) -> Facts:
+        """See ``EventLog``."""
+        return await self._run(look_up, needs)
+
+    async def append(self, draft: Draft) -> None:
+        """See ``EventLog``. Raises StoreLocked where another process has appended meanwhile.
+
+        A caller that is cancelled while it waits does not know whether the draft became durable.
+        """
+        await self._run(_append, draft, self._fingerprint)
+
+    async def first_missing(self, covered: Mapping[int, int]) -> int:
+        """See ``EventLog``."""
+        return await self._run(_first_missing, covered)
+
+    async def read(self, after: int, records: int, size: int) -> list[LogRow]:
+        """See ``EventLog``."""
+        return await self._run(_read, after, records, size)
+
+    async def load_document(self, document: str) -> SavedDocument:
+        """See ``EventLog``."""
+        return await self._run(_load_document, document)
+
+    async def save_documents(self, documents: Mapping[str, bytes]) -> None:
+        """See ``EventLog``."""
+        if documents:
+            await self._run(_save_documents, documents)
+
+    async def erase_secrets(self, before: int) -> int:
+        """Erase the values of secrets whose lanes were replaced here before a time, milliseconds since 1970.
+
+        Their bytes are overwritten, in the file's log too unless a reader holds on to it just now. Returns how many
+        there were.
+        """
+        return await self._run(_erase_secrets, before)
+
+    async def close(self) -> None:
+        """See ``EventLog``."""
+        if not self._closed:
+            self._closed = True
+            with translated(self.path):
+                await self._connection.close()
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    connection, version = sqlite_schema.open_for_writing(path)
+    try:
+        with translated(path):
+            sqlite_migration.migrate(connection, path, version)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _load(connection: sqlite3.Connection, path: Path, where: str) -> Stored:
+    with transaction(connection, "BEGIN"):
+        sqlite_schema.check_tail(connection, path)
+        cluster, own, count, log_hash, last_where = connection.execute(
+            "SELECT cluster, own, count, log_hash, fingerprint FROM meta"
+        ).fetchone()
+        for record, envelope, seal in connection.execute(
+            "SELECT id, envelope, seal FROM records WHERE position = ?", (count,)
+        ):
+            if sha256(envelope + (seal or b"")).digest() != record:
+                raise StoreCorrupt(
+                    f"the newest record of {path}, {record.hex()}, is damaged", "restore the store from a backup"
+                )
+        lines = [line_of(row) for row in connection.execute(SELECT_LINES)]
+        removals: dict[int, tuple[tuple[int, Removals], ...]] = {}
+        for line, seq, known in connection.execute("SELECT line, seq, known FROM removals ORDER BY line, seq"):
+            removals[line] = (*removals.get(line, ()), (seq, _removals.decode(known)))
+    return Stored(cluster, count, log_hash, lines, removals, own if last_where == where else None)
+
+
+def _append(connection: sqlite3.Connection, draft: Draft, where: str) -> None:
+    with transaction(connection):
+        updated = connection.execute(
+            "UPDATE meta SET cluster = ?, own = ?, count = ?, log_hash = ?, fingerprint = ? WHERE count = ?",
+            (draft.cluster, draft.own, draft.position, draft.log_hash, where, draft.position - len(draft.records)),
+        )
+        if not updated.rowcount:
+            raise StoreLocked("another process has written to the store", "stop it: a store has one writer")
+        connection.executemany(
+            "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    added.position,
+                    bytes.fromhex(added.record.id),
+                    added.line,
+                    added.record.envelope.seq,
+                    hybrid_column(added.record.envelope.hybrid),
+                    added.learnt,
+                    added.void or None,
+                    added.record.seal or None,
+                    added.record.data,
+                )
+                for added in draft.records
+            ],
+        )
+        now = draft.records[-1].learnt
+        connection.executemany(
+            "INSERT INTO secrets VALUES (?, ?, ?, ?, ?)",
+            [
+                # A lane that the same draft took away again never stands.
+                (bytes.fromhex(record), path, salt, text, None if (path, record) in draft.put else now)
+                for record, secrets in draft.secrets.items()
+                for path, (salt, text) in secrets.items()
+            ],
+        )
+        sqlite_projection.write(connection, draft)
+
+
+def _first_missing(connection: sqlite3.Connection, covered: Mapping[int, int]) -> int:
+    (count,) = connection.execute("SELECT count FROM meta").fetchone()
+    first = int(count) + 1
+    for line, seq in connection.execute("SELECT number, seq FROM lines").fetchall():
+        known = covered.get(line, 0)
+        if known < seq:
+            (position,) = connection.execute(
+                "SELECT position FROM records WHERE line = ? AND seq > ? ORDER BY seq LIMIT 1", (line, known)
+            ).fetchone()
+            first = min(first, position)
+    return first - 1
+
+
+def _read(connection: sqlite3.Connection, after: int, records: int, size: int) -> list[LogRow]:
+    rows = connection.execute(
+        "SELECT position, id, line, seq, envelope, seal FROM records WHERE position > ? ORDER BY position", (after,)
+    )
+    found: list[LogRow] = []
+    taken = 0
+    for position, record, line, seq, envelope, seal in rows:
+        secrets = connection.execute(
+            "SELECT path, salt, text FROM secrets WHERE record = ? ORDER BY path", (record,)
+        ).fetchall()
+        found.append(LogRow(position, line, seq, Incoming(envelope, seal or b"", tuple(secrets))))
+        taken += len(envelope)
+        if seal and (len(found) >= records or taken >= size):
+            break
+    # A statement that is not finished would keep its read transaction, and with it the file's log, for ever.
+    rows.close()
+    return found
+
+
+def _load_document(connection: sqlite3.Connection, document: str) -> SavedDocument:
+    with transaction(connection, "BEGIN"):
+        saved = connection.execute("SELECT saved FROM documents WHERE name = ?", (document,)).fetchone()
+        tail = connection.execute("SELECT changes FROM tails WHERE document = ? ORDER BY position", (document,))
+        changes = [change for (row,) in tail for change in changes_of(row)]
+    return SavedDocument(saved[0] if saved else None, changes)
+
+
+def _save_documents(connection: sqlite3.Connection, documents: Mapping[str, bytes]) -> None:
+    with transaction(connection):
+        connection.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", documents.items())
+        connection.executemany("DELETE FROM tails WHERE document = ?", [(document,) for document in documents])
+
+
+def _erase_secrets(connection: sqlite3.Connection, before: int) -> int:
+    with transaction(connection):
+        erased = connection.execute("DELETE FROM secrets WHERE replaced < ?", (before,)).rowcount
+    if erased:
+        # The pages as they were are still in the file's log until it is moved into the database and cut.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return erased
