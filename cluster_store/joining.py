@@ -114,7 +114,8 @@ async def fetch(
         await node.submit(BeginEpoch(reason="joined"), f"machine:{me}", "key")
         with contextlib.suppress(TimeoutError):
             # If it is not heard now, the daemon brings it at its first contact.
-            await asyncio.wait_for(node.wait_for(lambda: links.progress(member.machine) in (None, (0, 0))), _HEARD_S)
+            async with asyncio.timeout(_HEARD_S):
+                await node.wait_for(lambda: links.progress(member.machine) in (None, (0, 0)))
     finally:
         await links.stop()
         if serving is not None:
@@ -138,7 +139,8 @@ async def _catch_up(
             return complete() or node.replica.state.position > at + 1000
 
         try:
-            await asyncio.wait_for(node.wait_for(advanced), _STALLED_S)
+            async with asyncio.timeout(_STALLED_S):
+                await node.wait_for(advanced)
         except TimeoutError as error:
             if node.replica.state.position == before:
                 raise LinkError(

@@ -117,7 +117,7 @@ class Links:
 
     async def _keep_linked(self, machine: MachineId) -> None:
         wait = _BACKOFF_MIN_S
-        while True:
+        while self._started:
             self._wake[machine].clear()
             if machine not in self._by_peer:
                 lasted = await self._dial(machine)
@@ -126,7 +126,9 @@ class Links:
                 wait = _DETACHED_RETRY_S
             with contextlib.suppress(TimeoutError):
                 jittered = wait * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, hides nothing
-                await asyncio.wait_for(self._wake[machine].wait(), jittered)
+                # Not wait_for(): in Python 3.11 it can swallow a cancellation.
+                async with asyncio.timeout(jittered):
+                    await self._wake[machine].wait()
                 wait = _BACKOFF_MIN_S
 
     def _detached(self, machine: MachineId) -> bool:

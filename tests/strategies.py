@@ -39,8 +39,10 @@ def is_key(text: str) -> bool:
 
 #: Few different parts, so that keys often begin alike or with one another.
 _related_keys = st.lists(st.sampled_from(["a", "b", "a-b", "no", "1.5", "é"]), min_size=1, max_size=4).map(".".join)
-_any_keys = st.one_of(texts, awkward_texts).map(str.strip).filter(is_key)
-keys = st.one_of(_related_keys, _any_keys)
+_visible = st.characters(codec="utf-8", exclude_categories=["C", "Z"])
+_any_keys = st.text(st.one_of(_visible, st.sampled_from(". =:/#-'\"{}[]&*!%@1e+")), min_size=1)
+keys = st.one_of(texts, awkward_texts).map(str.strip).filter(is_key)
+keys = st.one_of(_related_keys, _any_keys.filter(is_key))
 #: Settings that every format with nesting can hold: an object's members would be settings of their own.
 settings = st.dictionaries(
     keys,

@@ -157,5 +157,112 @@ class StoreReader:
 
     def under(self, prefix: str) -> list[tuple[Path, tuple[Lane, ...]]]:
         """See ``Registers``. Reads only what it returns where the prefix names a level or a kind of register."""
-        scopes = [_scope_of_prefix(prefix)] if prefix else []
-        ...
+        scope = _scope_of_prefix(prefix)
+        rows = self._rows(
+            """
+            SELECT lanes.path, id, hybrid, weak, secret, value, text
+            FROM lanes LEFT JOIN secrets ON lanes.secret AND secrets.record = lanes.id AND secrets.path = lanes.path
+            WHERE scope = ? AND lanes.path >= ? AND lanes.path < ? ORDER BY lanes.path, id
+            """
+            if scope
+            else """
+            SELECT lanes.path, id, hybrid, weak, secret, value, text
+            FROM lanes LEFT JOIN secrets ON lanes.secret AND secrets.record = lanes.id AND secrets.path = lanes.path
+            WHERE ?1 IS NULL AND lanes.path >= ?2 AND lanes.path < ?3 ORDER BY lanes.path, id
+            """,
+            (scope, prefix, prefix + _AFTER_ALL),
+        )
+        return list(registers_of(rows))
+
+    def secret(self, path: Path, record: RecordId) -> str | None:
+        """Return the JSON text of a secret that a record wrote; None where it never came here or was erased."""
+        rows = self._rows("SELECT text FROM secrets WHERE record = ? AND path = ?", (record_blob(record), path))
+        return str(rows[0][0]) if rows else None
+
+    # --- events ------------------------------------------------------------------------------------
+
+    def events(
+        self,
+        after: int = 0,
+        *,
+        newest_first: bool = False,
+        limit: int | None = None,
+        machine: MachineId | None = None,
+    ) -> Iterator[StoredEvent]:
+        """Yield events in the order of this log, or newest first, reading them as they are asked for.
+
+        Args:
+            after: leave out the records up to this position.
+            newest_first: begin at the end.
+            limit: at most so many.
+            machine: only what this machine wrote.
+        """
+        positions: Sequence[int] = range(after + 1, self.count + 1)
+        if machine is not None:
+            rows = self._rows(
+                """
+                SELECT position FROM records
+                WHERE line IN (SELECT number FROM lines WHERE machine = ?) AND position > ?
+                """,
+                (machine, after),
+            )
+            positions = sorted(position for (position,) in rows)
+        wanted = iter(islice(reversed(positions) if newest_first else positions, limit))
+        while page := list(islice(wanted, _PAGE)):
+            with self.snapshot():
+                events = [event for position in page for event in self._events("WHERE position = ?", (position,))]
+            yield from events
+
+    def event(self, text: str) -> StoredEvent:
+        """Return the event that an operator named: an id, six or more of its first digits, or ``MACHINE#SEQ``.
+
+        Where a machine has written that number in several epochs, the latest of them counts.
+
+        Raises:
+            NotFound: there is no such event, or no such machine.
+            Refused: several events fit, or the text is neither form.
+        """
+        machine, mark, number = text.rpartition("#")
+        with self.snapshot():
+            if mark and number.isascii() and number.isdigit():
+                return self._numbered(machine, int(number), text)
+            return self._with_prefix(text.lower(), text)
+
+    def _with_prefix(self, digits: str, text: str) -> StoredEvent:
+        if not _PREFIX.fullmatch(digits):
+            raise Refused(
+                f"'{text}' is no event",
+                f"give {_PREFIX_DIGITS_MIN} or more digits of its id, or MACHINE#NUMBER; 'cluster-store log' shows both",
+            )
+        first, last = (bytes.fromhex(digits.ljust(_ID_DIGITS, end)) for end in "0f")
+        found = self._events("WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?", (first, last, _CANDIDATES_MAX))
+        return _only(found, text)
+
+    def _numbered(self, name: str, seq: int, text: str) -> StoredEvent:
+        machine = self._machine(name)
+        found = [
+            (hybrid, epoch, event)
+            for line, epoch in self._rows("SELECT number, epoch FROM lines WHERE machine = ?", (machine,))
+            for hybrid, event in self._step(line, seq)
+        ]
+        latest = max(found, key=itemgetter(0), default=None)
+        return _only([event for _, epoch, event in found if latest and epoch == latest[1]], text)
+
+    def _step(self, line: int, seq: int) -> list[tuple[int, StoredEvent]]:
+        hybrids = self._rows("SELECT hybrid FROM records WHERE line = ? AND seq = ?", (line, seq))
+        return [(hybrids[0][0], event) for event in self._events("WHERE line = ? AND seq = ?", (line, seq))]
+
+    def _machine(self, name: str) -> MachineId:
+        cluster = self.cluster()
+        try:
+            return cluster.machine(name).id
+        except NotFound:
+            gone = [
+                machine
+                for machine, hostname in cluster.removed.items()
+                if name == machine or name.casefold() == hostname.casefold()
+            ]
+            if len(gone) != 1:
+                raise
+            return gone[0]
+

@@ -118,7 +118,7 @@ def admit(draft: Draft, run: Run, learnt: int) -> int:
     """Add the records of a run that are not here yet to the draft; return how many those were.
 
     Raises:
-        Malformed: the run is to be dropped, with the reason.
+        Malformed: the run is to be dropped, with the reason, and the draft with it.
         Wait: something that it came after is missing.
     """
     records = run.records
@@ -132,10 +132,8 @@ def admit(draft: Draft, run: Run, learnt: int) -> int:
     if not seal_is_valid(records[-1], _author_key(draft, records[0])):
         raise Malformed(f"a record of {records[-1].envelope.machine} whose seal is not its machine's")
     for record in records:
-        removals = draft.past_removals(record, parent)
-        if is_removed(record.envelope.machine, removals):
+        if is_removed(record.envelope.machine, draft.past_removals(record, parent)):
             raise Malformed(f"a record of {record.envelope.machine} that knew of its own removal")
-    for record in records:
         void = void_reason(draft, record, parent)
         told = [] if void else removals_told(record)
         secrets = {} if void else _true_secrets(record, run.secrets.get(record.id, {}))

@@ -51,7 +51,7 @@ class Leaf(msgspec.Struct, frozen=True, array_like=True, order=True, forbid_unkn
     hash: str
 
 
-class Removal(msgspec.Struct, frozen=True, array_like=True):
+class Removal(msgspec.Struct, frozen=True, array_like=True, order=True):
     """One machine's removal, as a record tells it."""
 
     machine: MachineId
@@ -77,7 +77,9 @@ def is_removed(machine: MachineId, removals: Removals) -> bool:
         return False
     if any(member not in gone for removal in removals for member in removal.left):
         return True
-    return max(removals, key=lambda removal: (removal.hybrid, removal.record)).machine != machine
+    # One record can remove several machines, so the machine's id has the last word.
+    last = max(sorted(removals), key=lambda removal: (removal.hybrid, removal.record, removal.machine))
+    return last.machine != machine
 
 
 def vector(lines: Iterable[Line]) -> list[Leaf]:

@@ -70,6 +70,19 @@ async def test_a_receive_that_is_cancelled_inside_a_frame_goes_on_with_it(site: 
     assert [await link.receive(), await link.receive()] == [b"half-frame", b"x"]
 
 
+async def test_a_send_that_is_cancelled_inside_a_frame_ends_the_link(site: Site) -> None:
+    """The rest of the frame will never come, and nothing else must be taken for it."""
+    dialled = await site.dial()
+    accepted = await site.accepted()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(dialled.send(bytes(10_000_000)), 0.1)
+    with pytest.raises(LinkError):
+        await dialled.send(b"taken for the rest")
+    with pytest.raises(LinkError) as caught:
+        await accepted.receive()
+    assert caught.value.state == "dropped"
+
+
 async def test_a_peer_that_stops_inside_a_frame_loses_the_connection() -> None:
     """Nobody keeps memory and a task of ours for ever by not going on; silence between frames is no fault."""
     async with running(Times(stall=0.2, close=0.5)) as site:

@@ -56,7 +56,7 @@ async def test_nothing_of_the_user_s_own_is_used(site: Site, tmp_path: Path, mon
     """No configuration, no known_hosts, no key and no agent of the person who runs the program changes a dial."""
     folder = tmp_path / ".ssh"
     folder.mkdir()
-    (folder / "config").write_text("Host *\n  Port 1\n  User nobody\n  Ciphers aes256-cbc\n  ProxyCommand false\n")
+    (folder / "config").write_text("Port unreadable\nHost *\n  User nobody\n  Ciphers aes256-cbc\n")
     (folder / "known_hosts").write_text(f"* {site.mx2.host_key_line}\n")
     (folder / "id_ed25519").write_bytes(Keys.generate().client_private)
     calls: list[int] = []
@@ -116,6 +116,15 @@ async def test_a_password_is_in_no_log_and_no_error(site: Site, capfd: pytest.Ca
     text = "\n".join(collector.lines) + repr(caught.value) + caught.value.describe() + str(caught.value.__cause__)
     assert "hunter2" not in text
     assert capfd.readouterr() == ("", "")
+
+
+async def test_what_the_ssh_library_logs_is_not_what_the_program_logs(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A daemon that logs to a terminal or a file says nothing of packets and channels there."""
+    caplog.set_level(logging.DEBUG)
+    await (await site.dial()).close()
+    assert [record.name for record in caplog.records if record.name.startswith("asyncssh")] == []
 
 
 async def test_a_password_that_is_not_text_is_refused_without_repeating_it(site: Site) -> None:

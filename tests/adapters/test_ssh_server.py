@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import asyncssh
@@ -122,6 +123,17 @@ async def test_a_connection_has_one_session(site: Site) -> None:
         await client.open_session(subsystem=LINK_SUBSYSTEM, encoding=None)
     writer.write((1).to_bytes(4) + b"x")
     assert await link.receive() == b"x"
+    client.close()
+
+
+async def test_an_agent_is_not_forwarded(site: Site, tmp_path: Path) -> None:
+    """No socket is opened on the machine for the keys of whoever connects."""
+    client = await site.client(agent_path=str(tmp_path / "agent"), agent_forwarding=True)
+    writer, _, _ = await client.open_session(subsystem=LINK_SUBSYSTEM, encoding=None)
+    link = await site.accepted()
+    writer.write((1).to_bytes(4) + b"x")
+    assert await link.receive() == b"x"
+    assert [guest.connection.get_agent_path() for guest in site.listener._guests] == [None]
     client.close()
 
 

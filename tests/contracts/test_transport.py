@@ -224,6 +224,16 @@ async def test_closing_gives_the_other_end_what_was_sent_and_then_the_end(pair: 
     assert await _collect(theirs, 4) == [b"one", b"two", None, None]
 
 
+async def test_closing_waits_for_a_peer_that_is_reading(pair: _Pair) -> None:
+    """The end of a large frame that is still waiting for room is not cut off."""
+    dialled, accepted = await pair.link()
+    frame = bytes(3 * 512 * 1024 + 40_000)
+    receiving = asyncio.create_task(_collect(accepted, 2))
+    await dialled.send(frame)
+    await dialled.close()
+    assert await receiving == [frame, None]
+
+
 async def test_a_closed_link_can_be_closed_again_and_neither_sends_nor_receives(pair: _Pair) -> None:
     """close() never raises, receive() says None, send() says that the link is gone, on both ends."""
     dialled, accepted = await pair.link()

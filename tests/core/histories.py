@@ -19,7 +19,7 @@ from cluster_store.core.admission import Incoming
 from cluster_store.core.causality import Removal
 from cluster_store.core.limits import COMMENT_BYTES_MAX
 from cluster_store.core.records import Envelope, Record
-from cluster_store.core.registers import Lane, LaneValue, Secret, Secrets, Write, WriteValue
+from cluster_store.core.registers import Lane, Secrets, Write, WriteValue
 from cluster_store.core.types import Epoch, HybridTime, MachineId, Path, RecordId
 from tests.core import builders
 from tests.core.builders import BEGINNING, Identity, identity, incoming, unsealed, write
@@ -78,12 +78,13 @@ class MadeRun:
         needed: set[str] = set()
         for made in self.records:
             envelope = made.record.envelope
-            needed.update((envelope.prev, *envelope.after, str(envelope.params.get("admission", ""))))
+            admission = "" if envelope.prev else str(envelope.params.get("admission", ""))
+            needed.update((envelope.prev, admission, *envelope.after))
             needed.update(replaced for one in envelope.writes for replaced in one.replaced)
         return needed - {made.id for made in self.records} - {""}
 
 
-@dataclass
+@dataclass(eq=False)
 class Writer:
     """A machine, or a copy of one, with its own view."""
 
@@ -102,9 +103,7 @@ class Writer:
 def lanes_of(records: Iterable[Made]) -> dict[Path, dict[RecordId, Lane]]:
     """Naive twin of the fold: a lane stands exactly if no record that counts replaces it."""
     counting = [made for made in records if not made.void]
-    replaced = {
-        (one.path, gone) for made in counting for one in made.record.envelope.writes for gone in one.replaced
-    }
+    replaced = {(one.path, gone) for made in counting for one in made.record.envelope.writes for gone in one.replaced}
     lanes: dict[Path, dict[RecordId, Lane]] = {}
     for made in counting:
         envelope = made.record.envelope
@@ -132,12 +131,14 @@ class History:
     def __init__(self) -> None:
         self.runs: list[MadeRun] = []
         self.writers: list[Writer] = []
+        self._sealed: set[RecordId] = set()
         self._epochs = 0
         founder = identity(MACHINES[0])
         record = builders.first_record(founder, epoch=self._new_epoch())
         made = Made(record, frozenset((record.id,)), void=False, removals=frozenset(), secrets={})
         self.cluster = record.id
         self.runs.append(MadeRun((made,), dropped=False))
+        self._sealed.add(made.id)
         self.writers.append(Writer(founder, record.envelope.epoch, made, {made.id: made}))
         main = (write("cluster/name", '"ships"'), *self._group(self.writers[0], "main_group", "Main_Group"))
         moved = write(f"machine/{founder.id}/group", '"main_group"')
@@ -234,7 +235,9 @@ class History:
         run, writer.unsealed = writer.unsealed, []
         dropped = any(self._knew_of_removal(writer, made) for made in run)
         self.runs.append(MadeRun(tuple(run), dropped=dropped))
-        if dropped:
+        if not dropped:
+            self._sealed.update(made.id for made in run)
+        else:
             # What was dropped is nobody's past: the culprit falls silent.
             self.writers.remove(writer)
             if not self.writers:
@@ -263,8 +266,12 @@ class History:
             return
         admission = writer.head
         assert admission is not None
-        self.writers.append(Writer(joiner, self._new_epoch(), None, _sealed_view(writer)))
+        self.writers.append(Writer(joiner, self._new_epoch(), None, self._shared(writer)))
         self._begin(self.writers[-1], admission.id)
+
+    def _shared(self, writer: Writer) -> dict[RecordId, Made]:
+        """Return what a writer can show to others."""
+        return {name: made for name, made in writer.view.items() if name in self._sealed}
 
     def _begin(self, writer: Writer, admission: str) -> None:
         told = write(f"machine/{writer.who.id}/epoch:{writer.epoch}", '{"reason":"joined"}')
@@ -359,9 +366,9 @@ class History:
 
     def meet(self, writer: Writer, a: int, b: int) -> None:
         """Take in all that another writer has sealed."""
-        writer.view |= _sealed_view(self.writers[a % len(self.writers)])
+        writer.view |= self._shared(self.writers[a % len(self.writers)])
         if b % 2:
-            self.writers[a % len(self.writers)].view |= _sealed_view(writer)
+            self.writers[a % len(self.writers)].view |= self._shared(writer)
 
     def copy(self, writer: Writer, a: int, b: int) -> None:
         """Copy a machine as it is: a backup, or a clone, goes on from its last record."""
@@ -430,10 +437,6 @@ def _setting(writer: Writer, a: int) -> str:
     return f"setting/{_level(writer, a)}/{KEYS[a % len(KEYS)]}"
 
 
-def _sealed_view(writer: Writer) -> dict[RecordId, Made]:
-    return {name: made for name, made in writer.view.items() if made not in writer.unsealed}
-
-
 def _removals(record: Record) -> Iterator[Removal]:
     envelope: Envelope = record.envelope
     for one in envelope.writes:
@@ -455,21 +458,24 @@ def step_lists(actions: Iterable[str] = _OFTEN, max_size: int = 40) -> st.Search
     return st.lists(step, min_size=1, max_size=max_size)
 
 
-def deliveries(dice: Random, runs: list[MadeRun]) -> Iterator[list[MadeRun]]:
-    """Yield batches in a causally valid order, with runs that come again and batches that come too early.
+class Batch(NamedTuple):
+    """Runs that are offered together. ``ready``: everything before them is there, or among them and in order."""
 
-    A run that is to be dropped comes alone, at any time, as often as anybody likes.
-    """
-    waiting = [run for run in runs if not run.dropped]
-    forbidden = [run for run in runs if run.dropped]
-    present: set[str] = set()
-    done: list[MadeRun] = []
+    runs: list[MadeRun]
+    ready: bool
+
+    @property
+    def items(self) -> list[Incoming]:
+        """The records as they travel."""
+        return [item for run in self.runs for item in run.items]
+
+
+def deliveries(dice: Random, runs: Iterable[MadeRun]) -> Iterator[Batch]:
+    """Yield batches in a causally valid order, with runs that come again and batches that come too early."""
+    waiting, done, present = list(runs), list[MadeRun](), set[str]()
     while waiting:
-        if forbidden and dice.random() < 0.2:
-            yield [dice.choice(forbidden)]
         if dice.random() < 0.2:
-            yield dice.sample(waiting, min(len(waiting), 3))
-            # Some of these were ready, and nobody knows which: all of them come again.
+            yield Batch(dice.sample(waiting, min(len(waiting), 3)), ready=False)
         batch: list[MadeRun] = []
         for _ in range(dice.choice((1, 1, 2, 5, 20))):
             if done and dice.random() < 0.2:
@@ -482,9 +488,4 @@ def deliveries(dice: Random, runs: list[MadeRun]) -> Iterator[list[MadeRun]]:
             done.append(run)
             batch.append(run)
             present.update(made.id for made in run.records)
-        yield batch
-    for run in forbidden:
-        yield [run]
-
-
-__all__ = ["ACTIONS", "History", "LaneValue", "Made", "MadeRun", "Secret", "Step", "deliveries", "step_lists"]
+        yield Batch(batch, ready=True)
