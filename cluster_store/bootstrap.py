@@ -1,30 +1,38 @@
 """The one place that picks real adapters: SQLite, SSH, argon2, the system's clock and sockets.
 
-Three doors for the command line: ``initialise`` makes a store, ``serve`` runs its daemon, ``execute`` has an
-operation done by the daemon where one runs and in this process where none does.
+The doors for the command line: ``initialise`` makes a store, ``serve`` runs its daemon, ``execute`` has an
+operation done by the daemon where one runs and in this process where none does, ``read`` looks into the store
+beside whoever writes. Importing this is cheap: a command loads what is behind the door that it goes through.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster_store.adapters import local_client
 from cluster_store.adapters.local_client import NoDaemon
-from cluster_store.adapters.local_socket import os_user
 from cluster_store.adapters.store_folder import StoreFolder
-from cluster_store.core.commands import Card, Command
 from cluster_store.core.errors import StoreLocked
-from cluster_store.service import Progress, silent, to_message
+
+if TYPE_CHECKING:
+    from cluster_store.adapters.sqlite_reader import StoreReader
+    from cluster_store.core.commands import Card, Command
+
+#: Called with a sentence while a long operation goes on.
+Progress = Callable[[str], None]
 
 #: How long a command waits for whoever holds the store, seconds.
 _PATIENCE_S = 5.0
 
 
-def execute(root: Path, operation: str, arguments: Mapping[str, Any], progress: Progress = silent) -> dict[str, Any]:
+def _silent(_: str) -> None:
+    """Tell nobody."""
+
+
+def execute(root: Path, operation: str, arguments: Mapping[str, Any], progress: Progress = _silent) -> dict[str, Any]:
     """Have an operation done: by the daemon if it answers, else here, under the store's lock.
 
     Both are tried until one works or ``_PATIENCE_S`` are over: a daemon that is just starting holds the lock
@@ -50,11 +58,16 @@ def execute(root: Path, operation: str, arguments: Mapping[str, Any], progress: 
 
 def submit(root: Path, command: Command) -> dict[str, Any]:
     """Have a command carried out; return its result once it is durable."""
-    return execute(root, "submit", to_message(command))
+    import msgspec
+
+    return execute(root, "submit", msgspec.to_builtins(command))
 
 
 def _alone(folder: StoreFolder, operation: str, arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
-    from cluster_store import daemon  # heavy: only where no daemon did the work
+    import asyncio
+
+    from cluster_store import daemon
+    from cluster_store.adapters.local_socket import os_user
 
     with folder.lock(f"cluster-store {operation}"):
         return asyncio.run(daemon.perform_once(folder, operation, arguments, os_user(None), progress))
@@ -69,8 +82,41 @@ def initialise(root: Path, describe: Callable[[dict[str, str]], Card], password:
 
 def serve(root: Path, ready: Callable[[dict[str, Any]], None]) -> None:
     """Run the daemon until SIGTERM or SIGINT. ``ready`` is called with its status once it accepts connections."""
+    import asyncio
+
     from cluster_store import daemon
 
     folder = StoreFolder(root)
     with folder.lock("cluster-store serve"):
         asyncio.run(daemon.serve(folder, ready))
+
+
+def read(root: Path) -> StoreReader:
+    """Open a store for reading, beside whoever writes to it. Raises StoreError and its kin."""
+    from cluster_store.adapters.sqlite_reader import StoreReader
+
+    return StoreReader(StoreFolder(root).database)
+
+
+def ask_daemon(root: Path, operation: str) -> dict[str, Any] | None:
+    """Return the daemon's answer to an operation without arguments, None where no daemon runs."""
+    try:
+        return local_client.call(StoreFolder(root).socket, operation, {}, _silent)
+    except NoDaemon:
+        return None
+
+
+def host_fingerprint(host: str, port: int) -> str:
+    """Return the fingerprint of the host key that a machine shows; nothing is sent to it. Raises LinkError."""
+    import asyncio
+
+    from cluster_store.adapters import ssh_client
+
+    return asyncio.run(ssh_client.fingerprint(host, port))
+
+
+def fingerprint(host_key: str) -> str:
+    """Return the fingerprint, ``SHA256:…``, of an OpenSSH public key line. Raises InvalidValue."""
+    from cluster_store.adapters.keys import Keys
+
+    return Keys.fingerprint(host_key)

@@ -38,7 +38,7 @@ class Service:
         self.links = links
 
     async def submit(self, arguments: Mapping[str, Any], user: str, auth: str = "local") -> dict[str, Any]:
-        """Carry out a command, given as the message that ``to_message`` makes of it."""
+        """Carry out a command, given as a message: its builtins, as msgspec makes them."""
         return await self.node.submit(command_of(arguments), user, auth)
 
     async def answer_person(self, user: str, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,12 +138,6 @@ def iso(milliseconds: int) -> str | None:
     if not milliseconds:
         return None
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def to_message(command: Command) -> dict[str, Any]:
-    """Return a command as it goes over the local socket."""
-    message: dict[str, Any] = msgspec.to_builtins(command)
-    return message
 
 
 def command_of(message: Mapping[str, Any]) -> Command:

@@ -20,10 +20,11 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 import aiosqlite
 import msgspec
 
-from cluster_store.adapters import sqlite_migration, sqlite_projection, sqlite_schema
+from cluster_store.adapters import sqlite_file, sqlite_migration, sqlite_projection
+from cluster_store.adapters.sqlite_errors import MENDING, translated
 from cluster_store.adapters.sqlite_projection import changes_of, look_up
 from cluster_store.adapters.sqlite_rows import SELECT_LINES, hybrid_column, line_of
-from cluster_store.adapters.sqlite_schema import fingerprint, transaction, translated
+from cluster_store.adapters.sqlite_schema import transaction
 from cluster_store.core.admission import Incoming
 from cluster_store.core.causality import Removals
 from cluster_store.core.effects import LogRow
@@ -56,7 +57,7 @@ class SqliteLog:
         #: The machine whose log it is.
         self.me = me
         self._connection = connection
-        self._fingerprint = fingerprint(path)
+        self._fingerprint = sqlite_file.fingerprint(path)
         self._closed = False
 
     @classmethod
@@ -72,8 +73,7 @@ class SqliteLog:
             Refused: there is a store with records already.
             StoreError: or one of its kin.
         """
-        connection = await _Connection(partial(sqlite_schema.create, path, me, cluster), iter_chunk_size=1)
-        return cls(connection, path, me)
+        return await cls._start(path, partial(sqlite_file.create, path, me, cluster))
 
     @classmethod
     async def open(cls, path: Path) -> Self:
@@ -81,10 +81,19 @@ class SqliteLog:
 
         Raises StoreMissing, StoreCorrupt, StoreTooNew, StoreLocked, StoreFull, StoreError.
         """
-        connection = await _Connection(partial(_open, path), iter_chunk_size=1)
-        with translated(path):
-            me = await connection.run(lambda raw: raw.execute("SELECT me FROM meta").fetchone()[0])
-        return cls(connection, path, MachineId(me))
+        return await cls._start(path, partial(_open, path))
+
+    @classmethod
+    async def _start(cls, path: Path, connect: Callable[[], sqlite3.Connection]) -> Self:
+        connection = _Connection(connect, iter_chunk_size=1)
+        _ = await connection
+        try:
+            with translated(path):
+                return cls(connection, path, await connection.run(_me))
+        except BaseException:
+            # Its thread would keep the process alive.
+            await connection.close()
+            raise
 
     async def _run(
         self, work: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -143,7 +152,7 @@ class SqliteLog:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    connection, version = sqlite_schema.open_for_writing(path)
+    connection, version = sqlite_file.open_for_writing(path)
     try:
         with translated(path):
             sqlite_migration.migrate(connection, path, version)
@@ -153,9 +162,13 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _me(connection: sqlite3.Connection) -> MachineId:
+    return MachineId(connection.execute("SELECT me FROM meta").fetchone()[0])
+
+
 def _load(connection: sqlite3.Connection, path: Path, where: str) -> Stored:
     with transaction(connection, "BEGIN"):
-        sqlite_schema.check_tail(connection, path)
+        sqlite_file.check_tail(connection, path)
         cluster, own, count, log_hash, last_where = connection.execute(
             "SELECT cluster, own, count, log_hash, fingerprint FROM meta"
         ).fetchone()
@@ -163,9 +176,7 @@ def _load(connection: sqlite3.Connection, path: Path, where: str) -> Stored:
             "SELECT id, envelope, seal FROM records WHERE position = ?", (count,)
         ):
             if sha256(envelope + (seal or b"")).digest() != record:
-                raise StoreCorrupt(
-                    f"the newest record of {path}, {record.hex()}, is damaged", "restore the store from a backup"
-                )
+                raise StoreCorrupt(f"the newest record of {path}, {record.hex()}, is damaged", MENDING)
         lines = [line_of(row) for row in connection.execute(SELECT_LINES)]
         removals: dict[int, tuple[tuple[int, Removals], ...]] = {}
         for line, seq, known in connection.execute("SELECT line, seq, known FROM removals ORDER BY line, seq"):

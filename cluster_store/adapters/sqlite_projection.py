@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from cluster_store.adapters.sqlite_errors import MENDING
 from cluster_store.adapters.sqlite_rows import (
     lane_row,
     line_row,
@@ -60,10 +61,7 @@ def write(connection: sqlite3.Connection, draft: Draft) -> None:
     )
     connection.executemany(
         "INSERT INTO tails VALUES (?, ?, ?)",
-        [
-            (document, draft.position, msgspec.msgpack.encode(changes))
-            for document, changes in draft.changes.items()
-        ],
+        [(document, draft.position, msgspec.msgpack.encode(changes)) for document, changes in draft.changes.items()],
     )
 
 
@@ -146,7 +144,7 @@ def rebuild(connection: sqlite3.Connection, me: MachineId) -> None:
         write(connection, draft)
         state.absorb(draft)
     if state.log_hash != log_hash:
-        raise StoreCorrupt("the records are not those that were written", "restore the store from a backup")
+        raise StoreCorrupt("the records are not those that were written", MENDING)
 
 
 def _next_draft(connection: sqlite3.Connection, state: State) -> Draft:
@@ -166,7 +164,7 @@ def _next_draft(connection: sqlite3.Connection, state: State) -> Draft:
             removal=() if void else removals_told(record),
         )
         if draft.records[-1].line != line:
-            raise StoreCorrupt(f"record {record.id} stands in a line that is not its own", "restore from a backup")
+            raise StoreCorrupt(f"record {record.id} stands in a line that is not its own", MENDING)
     return draft
 
 
@@ -181,7 +179,7 @@ def _records(connection: sqlite3.Connection, after: int) -> Iterator[tuple[int, 
         try:
             record = decode(envelope, seal or b"")
         except Malformed as error:
-            raise StoreCorrupt(f"record {record_id.hex()} is damaged: {error}", "restore from a backup") from error
+            raise StoreCorrupt(f"record {record_id.hex()} is damaged: {error}", MENDING) from error
         if record.id != record_id.hex():
-            raise StoreCorrupt(f"record {record_id.hex()} is not what was written", "restore from a backup")
+            raise StoreCorrupt(f"record {record_id.hex()} is not what was written", MENDING)
         yield line, learnt, void, record

@@ -7,20 +7,20 @@ all the same where records are only ever appended.
 
 from __future__ import annotations
 
-import heapq
 import re
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from operator import attrgetter
+from itertools import islice
 from pathlib import Path as FilePath
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 
-from cluster_store.adapters.sqlite_rows import SELECT_LINES, line_of, record_blob, record_of, registers_of
-from cluster_store.adapters.sqlite_schema import open_for_reading, transaction, translated
+from cluster_store.adapters.sqlite_errors import translated
+from cluster_store.adapters.sqlite_file import open_for_reading
+from cluster_store.adapters.sqlite_rows import SELECT_LANES, SELECT_LINES, line_of, record_blob, record_of, registers_of
+from cluster_store.adapters.sqlite_schema import transaction
 from cluster_store.core.causality import Line
 from cluster_store.core.cluster import Cluster, read
 from cluster_store.core.errors import NotFound, Refused
@@ -28,7 +28,7 @@ from cluster_store.core.registers import CLUSTER, Lane, scope_of
 from cluster_store.core.types import Level, MachineId, Path, RecordId
 
 #: Records read at once.
-_PAGE = 128
+_PAGE = 64
 #: Hex digits of an id that are enough to ask for it.
 _PREFIX_DIGITS_MIN = 6
 _ID_DIGITS = 64
@@ -37,7 +37,9 @@ _CANDIDATES_MAX = 8
 
 _PREFIX = re.compile(rf"[0-9a-f]{{{_PREFIX_DIGITS_MIN},{_ID_DIGITS}}}")
 
-_SELECT_EVENT = "SELECT position, id, line, seq, envelope, seal, void, learnt FROM records"
+_SELECT_EVENTS = "SELECT position, id, line, seq, envelope, seal, void, learnt FROM records "
+#: Paths are ASCII without this one, so that a path with a prefix sorts before the prefix followed by it.
+_AFTER_ALL = "\x7f"
 
 
 class StoredEvent(msgspec.Struct, frozen=True, gc=False):
@@ -146,32 +148,19 @@ class StoreReader:
     def standing(self, path: Path) -> tuple[Lane, ...]:
         """See ``Registers``."""
         rows = self._rows(
-            """
-            SELECT lanes.path, id, hybrid, weak, secret, value, text
-            FROM lanes LEFT JOIN secrets ON lanes.secret AND secrets.record = lanes.id AND secrets.path = lanes.path
-            WHERE scope = ? AND lanes.path = ? ORDER BY id
-            """,
-            (scope_of(path), path),
+            SELECT_LANES + "WHERE scope = ? AND lanes.path = ? ORDER BY lanes.path, id", (scope_of(path), path)
         )
         return next((lanes for _, lanes in registers_of(rows)), ())
 
     def under(self, prefix: str) -> list[tuple[Path, tuple[Lane, ...]]]:
-        """See ``Registers``. Reads only what it returns where the prefix names a level or a kind of register."""
+        """See ``Registers``. Reads only what it returns, unless the prefix ends inside a level's name."""
         scope = _scope_of_prefix(prefix)
-        rows = self._rows(
-            """
-            SELECT lanes.path, id, hybrid, weak, secret, value, text
-            FROM lanes LEFT JOIN secrets ON lanes.secret AND secrets.record = lanes.id AND secrets.path = lanes.path
-            WHERE scope = ? AND lanes.path >= ? AND lanes.path < ? ORDER BY lanes.path, id
-            """
-            if scope
-            else """
-            SELECT lanes.path, id, hybrid, weak, secret, value, text
-            FROM lanes LEFT JOIN secrets ON lanes.secret AND secrets.record = lanes.id AND secrets.path = lanes.path
-            WHERE ?1 IS NULL AND lanes.path >= ?2 AND lanes.path < ?3 ORDER BY lanes.path, id
-            """,
-            (scope, prefix, prefix + _AFTER_ALL),
-        )
+        condition = "WHERE lanes.path >= ? AND lanes.path < ?"
+        parameters: list[str] = [prefix, prefix + _AFTER_ALL]
+        if scope is not None:
+            condition += " AND scope = ?"
+            parameters.append(scope)
+        rows = self._rows(f"{SELECT_LANES} {condition} ORDER BY lanes.path, id", parameters)
         return list(registers_of(rows))
 
     def secret(self, path: Path, record: RecordId) -> str | None:
@@ -210,7 +199,7 @@ class StoreReader:
         wanted = iter(islice(reversed(positions) if newest_first else positions, limit))
         while page := list(islice(wanted, _PAGE)):
             with self.snapshot():
-                events = [event for position in page for event in self._events("WHERE position = ?", (position,))]
+                events = [event for position in page for event in self._at(position)]
             yield from events
 
     def event(self, text: str) -> StoredEvent:
@@ -232,25 +221,24 @@ class StoreReader:
         if not _PREFIX.fullmatch(digits):
             raise Refused(
                 f"'{text}' is no event",
-                f"give {_PREFIX_DIGITS_MIN} or more digits of its id, or MACHINE#NUMBER; 'cluster-store log' shows both",
+                f"give MACHINE#NUMBER or {_PREFIX_DIGITS_MIN} digits or more of its id; 'cluster-store log' shows both",
             )
         first, last = (bytes.fromhex(digits.ljust(_ID_DIGITS, end)) for end in "0f")
-        found = self._events("WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?", (first, last, _CANDIDATES_MAX))
-        return _only(found, text)
+        found = self._rows(
+            _SELECT_EVENTS + "WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?", (first, last, _CANDIDATES_MAX)
+        )
+        return _only(list(map(_event_of, found)), text)
 
     def _numbered(self, name: str, seq: int, text: str) -> StoredEvent:
-        machine = self._machine(name)
-        found = [
-            (hybrid, epoch, event)
-            for line, epoch in self._rows("SELECT number, epoch FROM lines WHERE machine = ?", (machine,))
-            for hybrid, event in self._step(line, seq)
-        ]
-        latest = max(found, key=itemgetter(0), default=None)
-        return _only([event for _, epoch, event in found if latest and epoch == latest[1]], text)
-
-    def _step(self, line: int, seq: int) -> list[tuple[int, StoredEvent]]:
-        hybrids = self._rows("SELECT hybrid FROM records WHERE line = ? AND seq = ?", (line, seq))
-        return [(hybrids[0][0], event) for event in self._events("WHERE line = ? AND seq = ?", (line, seq))]
+        rows = self._rows(
+            """
+            SELECT epoch, records.position FROM lines JOIN records ON records.line = number AND records.seq = ?
+            WHERE machine = ? ORDER BY records.hybrid DESC
+            """,
+            (seq, self._machine(name)),
+        )
+        positions = [position for epoch, position in rows if epoch == rows[0][0]]
+        return _only([event for position in positions for event in self._at(position)], text)
 
     def _machine(self, name: str) -> MachineId:
         cluster = self.cluster()
@@ -266,3 +254,44 @@ class StoreReader:
                 raise
             return gone[0]
 
+    def _at(self, position: int) -> list[StoredEvent]:
+        return list(map(_event_of, self._rows(_SELECT_EVENTS + "WHERE position = ?", (position,))))
+
+    # --- verification ------------------------------------------------------------------------------
+
+    def documents(self) -> Iterator[StoredDocument]:
+        """Yield the documents as they are stored, sorted by name."""
+        for (name,) in self._rows("SELECT name FROM documents UNION SELECT document FROM tails ORDER BY 1"):
+            with self.snapshot():
+                saved = self._rows("SELECT saved FROM documents WHERE name = ?", (name,))
+                tail = self._rows("SELECT changes FROM tails WHERE document = ? ORDER BY position", (name,))
+            yield StoredDocument(name, saved[0][0] if saved else None, tuple(changes for (changes,) in tail))
+
+    def damage(self) -> list[str]:
+        """Return what SQLite finds wrong with the file's pages, each as a sentence of its own. Reads all of it."""
+        return [text for (text,) in self._rows("PRAGMA quick_check") if text != "ok"]
+
+
+def _event_of(row: tuple[Any, ...]) -> StoredEvent:
+    position, record, line, seq, envelope, seal, void, learnt = row
+    return StoredEvent(position, record_of(record), line, seq, envelope, seal or b"", void or "", learnt)
+
+
+def _only(found: list[StoredEvent], text: str) -> StoredEvent:
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise NotFound(f"there is no event {text} here", "'cluster-store log' shows the events and their ids")
+    raise Refused(
+        f"several events fit {text}",
+        f"give the id of one: {', '.join(event.id for event in found)}",
+    )
+
+
+def _scope_of_prefix(prefix: str) -> Level | None:
+    """Return the scope that keeps every path with this prefix, None where there may be several."""
+    kind, *parts = prefix.split("/")
+    if kind not in ("setting", "element"):
+        return CLUSTER if parts else None
+    whole = 2 if parts[:1] == ["cluster"] else 3
+    return scope_of(Path(prefix)) if len(parts) >= whole else None

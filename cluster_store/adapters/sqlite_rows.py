@@ -17,6 +17,11 @@ _ID_BYTES = 32
 #: later than any that is allowed.
 _INTEGER_MAX = (1 << 63) - 1
 
+#: Lanes as readers want them, to be followed by a condition and an order by path.
+SELECT_LANES = """
+    SELECT lanes.path, id, hybrid, weak, secret, value, text
+    FROM lanes LEFT JOIN secrets ON lanes.secret AND secrets.record = lanes.id AND secrets.path = lanes.path
+"""
 SELECT_LINES = """
     SELECT number, machine, epoch, parent, forked_at, seq, head, hybrid, position, actor FROM lines ORDER BY number
 """

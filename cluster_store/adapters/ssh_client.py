@@ -93,10 +93,19 @@ async def ask(
     except TimeoutError:
         raise link_errors.dropped(call.where, f"no answer within {times.reply:g} s") from None
     finally:
-        await stream.close()
+        stream.abort()
     if reply is None:
         raise link_errors.dropped(call.where, stream.notice.strip() or "it was closed without an answer")
     return _reply(reply, call.where)
+
+
+async def fingerprint(host: str, port: int, times: Times | None = None) -> str:
+    """Return the fingerprint of the host key that is shown at ``host:port``, proven or not; nothing is sent.
+
+    Raises:
+        LinkError: nobody there shows one.
+    """
+    return Keys.fingerprint(await _Call(host, port, times or Times()).host_key())
 
 
 def _reply(frame: bytes, where: str) -> dict[str, Any]:

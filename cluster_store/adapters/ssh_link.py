@@ -122,6 +122,9 @@ class FrameStream:
         self._channel_has_room = asyncio.Event()
         self._channel_has_room.set()
         self._socket_has_room = socket_has_room
+        #: Whether this side ends the connection once the peer has closed the channel, see ``close``.
+        self._hangs_up = True
+        self._peer_finished = False
         self._closing = False
         self._gone = False
         self._why_gone: Exception | None = None
@@ -146,6 +149,7 @@ class FrameStream:
     def eof_received(self) -> bool:
         """Return that this side may still send: a person's client says all it has to say, then reads the answer."""
         self._reader.feed_eof()
+        self._peer_finished = True
         return True
 
     def pause_writing(self) -> None:
@@ -162,6 +166,8 @@ class FrameStream:
         self._reader.feed_eof()
         self._channel_has_room.set()
         self._socket_has_room.set()
+        if self._hangs_up and (self._peer_finished or not self._closing):
+            asyncio.get_running_loop().call_soon(self._connection.close)
 
     # --- what the reader calls ---
 
@@ -192,7 +198,7 @@ class FrameStream:
             finally:
                 if not whole:
                     # The peer would take the next frame for the rest of this one.
-                    self._abort()
+                    self.abort()
 
     def _write(self, piece: bytes) -> None:
         if self._gone or self._closing:
@@ -211,7 +217,7 @@ class FrameStream:
                 await self._channel_has_room.wait()
                 await self._socket_has_room.wait()
         except TimeoutError:
-            self._abort()
+            self.abort()
             raise link_errors.dropped(self.where, f"it took nothing for {self._times.stall:g} s") from None
         if self._gone:
             raise self._dropped("it was closed")
@@ -222,14 +228,14 @@ class FrameStream:
             if self._length is None:
                 self._length = int.from_bytes(await self._reader.readexactly(_HEADER_BYTES))
             if self._length > limits.FRAME_BYTES_MAX:
-                self._abort()
+                self.abort()
                 raise Malformed(
                     f"{self.where} announced a frame of {self._length} bytes; the limit is {limits.FRAME_BYTES_MAX}"
                 )
             async with asyncio.timeout(self._times.stall) as self._frame_timeout:
                 frame = await self._reader.readexactly(self._length)
         except TimeoutError:
-            self._abort()
+            self.abort()
             raise link_errors.dropped(
                 self.where, f"it stopped in the middle of a frame for {self._times.stall:g} s"
             ) from None
@@ -245,18 +251,25 @@ class FrameStream:
     def _dropped(self, why: str) -> LinkError:
         return link_errors.dropped(self.where, str(self._why_gone or why))
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """End the connection at once; what is under way is lost."""
         self._closing = True
         self._connection.abort()
 
     async def close(self) -> None:
-        """Close the channel and its connection; what was sent is sent first, for as long as ``Times.close``."""
+        """Close the channel, and have the peer end the connection within ``Times.close``.
+
+        The end of a connection overtakes what the peer's side of the channel still holds back. So whoever closes the
+        channel leaves the connection to the other one, who ends it when all has arrived in its reader; where both close
+        at once, either may.
+        """
         self._closing = True
         try:
+            self._channel.write_eof()
             self._channel.close()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._times.close):
-                    await self._channel.wait_closed()
+                    await self._connection.wait_closed()
         finally:
             self._connection.close()
         await self._connection.wait_closed()

@@ -254,7 +254,6 @@ class _Guest(asyncssh.SSHServer):
             notice = f"cluster-store: {error.message}\r\n"
         finally:
             session.end(status, notice)
-            # The person's side closes the connection once it has the answer.
             self.idle()
 
     # --- how long it may take ---
@@ -307,7 +306,8 @@ class _Session(FrameStream, asyncssh.SSHServerSession[bytes]):
             self._guest.start(self._work)
 
     def end(self, status: int, notice: str = "") -> None:
-        """Close the channel with an exit status, and with a sentence on its error stream."""
+        """Close the channel with an exit status and a sentence on its error stream; the client ends the connection."""
+        self._hangs_up = False
         if not self._channel.is_closing():
             self._channel.write_stderr(notice.encode())
             self._channel.exit(status)

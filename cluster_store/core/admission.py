@@ -34,7 +34,7 @@ from cluster_store.core.records import (
     seal_is_valid,
     secret_hash,
 )
-from cluster_store.core.registers import CLUSTER, Secret, Secrets, Write, scope_of
+from cluster_store.core.registers import CLUSTER, Secret, Secrets, Write, scope_of, valid_path
 from cluster_store.core.state import Draft, Fact, Needs, State
 from cluster_store.core.types import MachineId, Path, RecordId
 
@@ -106,7 +106,8 @@ def needs_of(runs: Sequence[Run], state: State) -> Needs:
         for record in run.records:
             needs.records.update(record.envelope.after)
             for write in record.envelope.writes:
-                needs.scopes.add(scope_of(write.path))
+                if valid_path(write.path):
+                    needs.scopes.add(scope_of(write.path))
                 for replaced in write.replaced:
                     if all(lane.id != replaced for lane in state.lanes.get(write.path, ())):
                         needs.records.add(replaced)
@@ -127,6 +128,10 @@ def admit(draft: Draft, run: Run, learnt: int) -> int:
     records = [record for record in records if draft.fact(record.id) is None]
     if not records:
         return 0
+    if not draft.cluster:
+        raise Malformed("a record before the cluster's identity is known")
+    if any(draft.cluster not in (record.envelope.cluster, record.id) for record in records):
+        raise Malformed("a record of another cluster")
     parent = _parent(draft, records[0])
     _check_past(draft, records)
     if not seal_is_valid(records[-1], _author_key(draft, records[0])):
@@ -155,10 +160,6 @@ def _check_chain(earlier: Record, later: Record) -> None:
 
 def _parent(draft: Draft, record: Record) -> Fact | None:
     envelope = record.envelope
-    if not draft.cluster:
-        raise Malformed("a record before the cluster's identity is known")
-    if draft.cluster not in (envelope.cluster, record.id):
-        raise Malformed("a record of another cluster")
     if not envelope.prev:
         if envelope.seq != 1 or envelope.kind not in FIRST_KINDS:
             raise Malformed("a feed that does not begin at its beginning")
@@ -178,20 +179,22 @@ def _check_past(draft: Draft, records: Sequence[Record]) -> None:
         raise Wait(f"the first record of {records[0].envelope.machine}: the one that let it in is not here")
     for record in records:
         envelope = record.envelope
-        if any(draft.fact(seen) is None for seen in envelope.after):
+        if any(seen not in here and draft.fact(seen) is None for seen in envelope.after):
             raise Wait(f"record {envelope.seq} of {envelope.machine}: a record that it had seen is not here")
         for write in envelope.writes:
             for replaced in write.replaced:
                 if replaced in here or draft.fact(replaced) is not None:
                     continue
-                if all(lane.id != replaced for lane in draft.standing(write.path)):
+                # Of a lane that stands nothing was looked up, and a record before this one may have taken it away.
+                if all(lane.id != replaced for lane in draft.state.lanes.get(write.path, ())):
                     raise Wait(f"record {envelope.seq} of {envelope.machine}: a record that it replaces is not here")
 
 
 def _admission(first: Record) -> list[RecordId]:
     """Return the record that let the author in, as the first record of a later feed names it."""
-    admission = first.envelope.params.get("admission")
-    if first.envelope.kind != "EpochBegun" or not isinstance(admission, str):
+    envelope = first.envelope
+    admission = envelope.params.get("admission")
+    if envelope.prev or envelope.kind != "EpochBegun" or not isinstance(admission, str):
         return []
     return [RecordId(admission)]
 

@@ -103,6 +103,8 @@ def begin_epoch(context: Context, reason: str, previous: tuple[Epoch, int] | Non
 
 def _initialise(command: commands.InitialiseMachine, context: Context) -> Decision:
     card = command.card
+    if context.cluster.machines:
+        raise Refused("this store has a machine already", "make another store with --store DIR")
     me = machine_id(bytes.fromhex(card.key))
     writes = [*_card_writes(me, card, context), Write(epoch_path(me, context.epoch), _json({"reason": "created"}), ())]
     admin = {"name": ADMIN, "role": ROLES[-1], "password": command.password, "keys": []}

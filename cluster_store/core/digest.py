@@ -14,7 +14,7 @@ import msgspec
 import orjson
 
 from cluster_store.core.cluster import Cluster, User
-from cluster_store.core.registers import LaneValue, Registers, Secret, winner
+from cluster_store.core.registers import Lane, LaneValue, Registers, Secret, winner
 from cluster_store.core.settings import PRESENT, SET_KIND
 
 
@@ -22,8 +22,8 @@ def digest(cluster: Cluster, registers: Registers) -> str:
     """Return the hash of the readable view, 64 hex digits.
 
     The view is the cluster's name and way of naming machines, its groups, its machines with all that is said of
-    them, the machines that were removed, the users, and each level's own settings. Secrets are in it as the
-    hashes that the log has, so that the digest does not depend on who still keeps their text.
+    them, the machines that were removed, the users, and each level's own settings. The secrets among these are
+    in it as the hashes that the log has.
 
     Args:
         cluster: the read model of these registers.
@@ -44,8 +44,8 @@ def lanes_digest(registers: Registers) -> str:
     """Return the hash of every standing lane: path, record and value; 64 hex digits."""
     total = sha256()
     for path, lanes in registers.under(""):
-        for record, value in sorted((lane.id, _plain(lane.value)) for lane in lanes):
-            total.update(orjson.dumps([path, record, value]))
+        for lane in sorted(lanes, key=lambda lane: lane.id):
+            total.update(orjson.dumps([path, lane.id, _plain(lane.value)]))
     return total.hexdigest()
 
 
@@ -67,7 +67,7 @@ def _settings(registers: Registers) -> Iterable[list[Any]]:
             yield [path, bool(present)]
 
 
-def _wins(lanes: Iterable[Any], value: str) -> bool:
+def _wins(lanes: Iterable[Lane], value: str) -> bool:
     lane = winner(lanes)
     return lane is not None and lane.value == value
 

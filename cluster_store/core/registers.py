@@ -16,6 +16,7 @@ from zlib import crc32
 
 import msgspec
 
+from cluster_store.core.errors import InvalidValue
 from cluster_store.core.limits import PATH_BYTES_MAX
 from cluster_store.core.types import GroupId, Level, MachineId, Path, RecordId
 from cluster_store.core.values import quote_part, unquote_part
@@ -111,8 +112,15 @@ def differing(lanes: Iterable[Lane]) -> bool:
 
 
 def valid_path(path: str) -> bool:
-    """Say whether a path addresses a register of format 1."""
-    return len(path) <= PATH_BYTES_MAX and _PATH.fullmatch(path) is not None
+    """Say whether a path addresses a register of format 1: of a known shape, its parts as ``quote_part`` writes them."""
+    if len(path) > PATH_BYTES_MAX or _PATH.fullmatch(path) is None:
+        return False
+    try:
+        for part in path.split("/") if "%" in path else ():
+            unquote_part(part)
+    except InvalidValue:
+        return False
+    return True
 
 
 @lru_cache(maxsize=1 << 15)

@@ -124,12 +124,12 @@ class Replica:
         if session is None:
             return
         if isinstance(message, Records):
-            try:
-                runs, future = split(message.items)
-            except Malformed:
-                return  # step() closes the link over it
-            self._split[link] = (message, runs, future)
-            more = needs_of(runs, self.state)
+            if link not in self._split or self._split[link][0] is not message:
+                try:
+                    self._split[link] = (message, *split(message.items))
+                except Malformed:
+                    return  # step() closes the link over it
+            more = needs_of(self._split[link][1], self.state)
         elif isinstance(message, Hello):
             more = session.needs(message.vector, self.state)
         elif isinstance(message, CaughtUp):

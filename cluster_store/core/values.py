@@ -45,8 +45,8 @@ def parse_argument(text: str) -> str:
         try:
             return check_json(text, where)
         except InvalidValue as error:
-            as_string = shlex.quote(from_python(excerpt(text), where))
-            raise InvalidValue(error.message, error.hint or f"to keep it as a string, give {as_string}") from error
+            as_string = f"to keep it all as a string, give {shlex.quote(from_python(excerpt(text), where))}"
+            raise InvalidValue(error.message, f"{error.hint}; {as_string}" if error.hint else as_string) from error
     if text in {"true", "false", "null"}:
         return text
     if json_text.printed(text) == text and len(text) <= limits.VALUE_BYTES_MAX:

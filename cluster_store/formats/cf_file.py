@@ -84,10 +84,10 @@ def _line(key: str, text: str) -> str:
         fault = "a name there has no blank and no =, and does not begin with #"
     elif text[0] in "[{" or text == "null":
         fault = "a value there is text, and this one is " + ("null" if text == "null" else "a list or an object")
-    elif value != value.strip(_BLANKS):
-        fault = "blanks around a value are not kept there"
     elif "\n" in value or "\0" in value:
         fault = "a value there is one line of text"
+    elif value != value.strip(_BLANKS):
+        fault = "blanks around a value are not kept there"
     if fault:
         raise InvalidValue(f"{excerpt(key)} cannot be written as cf: {fault}", "write json or yaml")
     return f"{key} = {value}".rstrip(" ") + "\n"

@@ -47,8 +47,12 @@ def read(text: str, name: str) -> dict[str, Any]:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise InvalidValue(f"{name}: {place}not YAML: {error.problem or error.context}", "mend the file") from error
-    except yaml.YAMLError as error:
-        raise InvalidValue(f"{name}: not YAML: {' '.join(str(error).split())}", "mend the file") from error
+    except yaml.reader.ReaderError as error:
+        # One parser counts bytes and the other characters, but the first of its kind is the one that they stop at.
+        before = text.partition(chr(error.character))[0]
+        place = f"line {before.count(chr(10)) + 1}, column {len(before) - before.rfind(chr(10))}"
+        why = f"not YAML: U+{error.character:04X} must be written as an escape"
+        raise InvalidValue(f"{name}: {place}: {why}", "mend the file") from error
 
 
 class _Reader:

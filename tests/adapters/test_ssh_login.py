@@ -6,7 +6,8 @@ import asyncio
 import getpass
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,44 +88,50 @@ async def test_a_user_without_a_name_can_dial(site: Site, monkeypatch: pytest.Mo
     await (await site.dial()).close()
 
 
-async def test_a_password_is_in_no_log_and_no_error(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
-    """Not even with all that asyncssh can be made to log; and without that, nothing reaches the terminal."""
+class _Collector(logging.Handler):
+    """Keeps every line that it is given."""
 
-    class Collector(logging.Handler):
-        def __init__(self) -> None:
-            super().__init__(logging.DEBUG)
-            self.lines: list[str] = []
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.lines: list[str] = []
 
-        def emit(self, record: logging.LogRecord) -> None:
-            self.lines.append(record.getMessage())
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.name}: {record.getMessage()}")
 
-    with pytest.raises(LinkError) as caught:
-        await site.ask("hunter2 hunter2")
-    assert capfd.readouterr() == ("", "")
-    collector, logger = Collector(), logging.getLogger("asyncssh")
+
+@contextmanager
+def _collecting(name: str) -> Iterator[list[str]]:
+    """Collect what a logger and those under it log, down to the last detail."""
+    collector, logger = _Collector(), logging.getLogger(name)
+    level = logger.level
     logger.addHandler(collector)
     logger.setLevel(logging.DEBUG)
+    try:
+        yield collector.lines
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(collector)
+
+
+async def test_a_password_is_in_no_log_and_no_error(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    """Not even with all that asyncssh can be made to log; and nothing reaches the terminal."""
     asyncssh.set_debug_level(2)
     try:
-        with pytest.raises(LinkError) as caught:
+        with _collecting("asyncssh") as lines, pytest.raises(LinkError) as caught:
             await site.ask("hunter2 hunter2")
     finally:
         asyncssh.set_debug_level(1)
-        logger.setLevel(logging.NOTSET)
-        logger.removeHandler(collector)
-    assert collector.lines
-    text = "\n".join(collector.lines) + repr(caught.value) + caught.value.describe() + str(caught.value.__cause__)
+    assert lines
+    text = "\n".join(lines) + repr(caught.value) + caught.value.describe() + str(caught.value.__cause__)
     assert "hunter2" not in text
     assert capfd.readouterr() == ("", "")
 
 
-async def test_what_the_ssh_library_logs_is_not_what_the_program_logs(
-    site: Site, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_what_the_ssh_library_logs_is_not_what_the_program_logs(site: Site) -> None:
     """A daemon that logs to a terminal or a file says nothing of packets and channels there."""
-    caplog.set_level(logging.DEBUG)
-    await (await site.dial()).close()
-    assert [record.name for record in caplog.records if record.name.startswith("asyncssh")] == []
+    with _collecting("") as lines:
+        await (await site.dial()).close()
+    assert [line for line in lines if line.startswith("asyncssh")] == []
 
 
 async def test_a_password_that_is_not_text_is_refused_without_repeating_it(site: Site) -> None:

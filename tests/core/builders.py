@@ -21,6 +21,8 @@ from cluster_store.core.types import Epoch, HybridTime, MachineId, Path, RecordI
 #: The hybrid time of a first record: some moment of 2023 and no logical counts.
 BEGINNING = HybridTime(1_700_000_000_000 << 12)
 EPOCH = Epoch("00000000000000e1")
+#: Whose store it is that a test offers records to; nobody admits it.
+READER = MachineId("reader")
 
 _Result = TypeVar("_Result")
 
@@ -163,7 +165,7 @@ def incoming(record: Record, secrets: Mapping[str, tuple[bytes, str]] | None = N
 class Store:
     """A log and its state. Records go in as a replica takes them: looked up, judged, appended, absorbed."""
 
-    def __init__(self, cluster: str, me: MachineId = MachineId("reader")) -> None:
+    def __init__(self, cluster: str, me: MachineId = READER) -> None:
         self.log = MemoryLog(cluster)
         self.state = State(me, cluster)
         self.learn(Needs({CLUSTER}))

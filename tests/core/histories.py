@@ -194,11 +194,13 @@ class History:
 
     def _record(self, writer: Writer, kind: str, writes: list[Write], **fields: Any) -> None:
         """Write a record as a writer's next one, and seal it unless ``seal`` says otherwise."""
-        seal, void = fields.pop("seal", True), fields.pop("void", False)
+        seal, void, dropped = fields.pop("seal", True), fields.pop("void", False), fields.pop("dropped", False)
         secrets: Secrets = fields.pop("secrets", {})
         head = writer.head
         past = head.closure if head else frozenset[RecordId]()
         after = [] if fields.pop("forgetful", False) else self._unmentioned(writer, past)
+        if fields.pop("redundant", False) and head:
+            after.append(head.id)
         before = [writer.view[RecordId(one)] for one in (*after, *([head.id] if head else []))]
         clock = max((made.record.envelope.hybrid for made in writer.view.values()), default=BEGINNING)
         content: dict[str, Any] = {
@@ -221,7 +223,7 @@ class History:
         writer.head = writer.view[record.id] = made
         writer.unsealed.append(made)
         if seal:
-            self._seal(writer)
+            self._seal(writer, dropped=dropped)
 
     @staticmethod
     def _unmentioned(writer: Writer, past: frozenset[RecordId]) -> list[RecordId]:
@@ -231,15 +233,15 @@ class History:
             made.id for made in new if not any(made.id in other.closure for other in new if other is not made)
         )
 
-    def _seal(self, writer: Writer) -> None:
+    def _seal(self, writer: Writer, *, dropped: bool) -> None:
         run, writer.unsealed = writer.unsealed, []
-        dropped = any(self._knew_of_removal(writer, made) for made in run)
+        dropped = dropped or any(self._knew_of_removal(writer, made) for made in run)
         self.runs.append(MadeRun(tuple(run), dropped=dropped))
         if not dropped:
             self._sealed.update(made.id for made in run)
         else:
             # What was dropped is nobody's past: the culprit falls silent.
-            self.writers.remove(writer)
+            self.writers = [other for other in self.writers if other is not writer]
             if not self.writers:
                 self.writers.append(self._bystander())
 
@@ -286,7 +288,8 @@ class History:
         before = [made.id for made in writer.view.values() if made not in writer.unsealed]
         replaced = [lanes, lanes, [], lanes[:1], [*lanes, before[b % len(before)]]][b % 5]
         value = VALUES[b % len(VALUES)]
-        self._record(writer, "SettingSet", [write(path, value, *dict.fromkeys(replaced))], seal=b % 3 != 0)
+        writes = [write(path, value, *dict.fromkeys(replaced))]
+        self._record(writer, "SettingSet", writes, seal=b % 3 != 0, redundant=a % 5 == 0)
 
     def unset(self, writer: Writer, a: int, b: int) -> None:
         """Unset a value."""
@@ -391,6 +394,15 @@ class History:
         kind, writes, fields = _VOID[a % len(_VOID)](self._replacing(writer, path, '"void"'), own, past_time)
         self._record(writer, kind, writes, void=True, seal=b % 3 != 0, **fields)
 
+    def deceive(self, writer: Writer, a: int, b: int) -> None:
+        """Seal a record that nobody may store, behind those that a copy of the writer may yet seal well."""
+        culprit = writer.copy()
+        good = write("setting/cluster/relay", '"dropped"')
+        if a % 2:
+            self._record(culprit, "SettingSet", [good], dropped=True, cluster="f" * 64)
+        elif writer.head:
+            self._record(culprit, "SettingSet", [good], dropped=True, seq=writer.head.record.envelope.seq + 2)
+
 
 ACTIONS: dict[str, Callable[[History, Writer, int, int], None]] = {
     "set": History.set_value,
@@ -407,6 +419,7 @@ ACTIONS: dict[str, Callable[[History, Writer, int, int], None]] = {
     "copy": History.copy,
     "epoch": History.begin_epoch,
     "void": History.misbehave,
+    "deceive": History.deceive,
 }
 
 _Bad = tuple[str, list[Write], dict[str, Any]]
@@ -448,14 +461,16 @@ def _removals(record: Record) -> Iterator[Removal]:
 # --- drawing and delivering ------------------------------------------------------------------------
 
 #: Settings, meetings and copies come often, the rest now and then.
-_OFTEN = ("set", "set", "element", "meet", "meet", "copy", *ACTIONS)
+_OFTEN = ("set", "set", "element", "meet", "meet", "copy", "void", *ACTIONS)
 
 
 def step_lists(actions: Iterable[str] = _OFTEN, max_size: int = 40) -> st.SearchStrategy[list[Step]]:
     """Return a strategy for the steps of a history."""
     numbers = st.integers(0, 59)
     step = st.builds(Step, st.sampled_from(list(actions)), st.integers(0, WRITERS_MAX - 1), numbers, numbers)
-    return st.lists(step, min_size=1, max_size=max_size)
+    # Left to itself Hypothesis draws mostly short lists, and short histories have few branches.
+    sizes = st.integers(1, max_size)
+    return sizes.flatmap(lambda size: st.lists(step, min_size=size, max_size=size))
 
 
 class Batch(NamedTuple):

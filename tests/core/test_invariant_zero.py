@@ -7,7 +7,7 @@ comparisons can fail.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -17,15 +17,17 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from cluster_store.core import admission, cluster, registers, state
+from cluster_store.core import admission, cluster, registers
 from cluster_store.core import settings as effective
-from cluster_store.core.causality import LEAF_HASH_DIGITS, Leaf, Removals, vector
+from cluster_store.core.causality import LEAF_HASH_DIGITS, Leaf, Removal, Removals, vector
 from cluster_store.core.derivation import lane_text
 from cluster_store.core.document import Document
 from cluster_store.core.errors import Malformed
+from cluster_store.core.records import Record
 from cluster_store.core.registers import Lane, document_of, lane_key, scope_of
-from cluster_store.core.state import Draft, Needs
+from cluster_store.core.state import Draft, Fact, Needs
 from cluster_store.core.types import Level, Path, RecordId
+from tests.core import builders
 from tests.core.builders import Store
 from tests.core.histories import History, Step, deliveries, lanes_of, step_lists
 
@@ -98,7 +100,12 @@ def expected(history: History) -> Outcome:
     return Outcome(
         lanes,
         sorted(
-            Leaf(made.record.envelope.machine, made.record.envelope.epoch, made.record.envelope.seq, made.id[:16])
+            Leaf(
+                made.record.envelope.machine,
+                made.record.envelope.epoch,
+                made.record.envelope.seq,
+                made.id[:LEAF_HASH_DIGITS],
+            )
             for made in leaves
         ),
         {made.id: made.void for made in stored},
@@ -142,7 +149,10 @@ def replay(history: History, dice: Random) -> Store:
     store = Store(history.cluster)
     forbidden = [run for run in history.runs if run.dropped]
     for batch in deliveries(dice, [run for run in history.runs if not run.dropped]):
-        answers = store.offer(batch.items)
+        try:
+            answers = store.offer(batch.items)
+        except Malformed as error:
+            raise AssertionError("a store dropped what another one keeps") from error
         assert not (batch.ready and any(answers)), answers
         if dice.random() < 0.1:
             store.restart()
@@ -185,6 +195,57 @@ def test_any_causal_order_and_grouping_ends_in_one_state(steps: list[Step], seed
     check(steps, seed)
 
 
-def test_a_leaf_has_the_digits_that_the_twin_takes() -> None:
-    """The twin cuts a leaf's hash to as many digits as the vector does."""
-    assert LEAF_HASH_DIGITS == 16
+# --- canaries: the property must fail where the product is wrong -------------------------------------
+
+
+def find_the_bug() -> None:
+    """Look for a history that ends in different states; pass exactly if there is one."""
+    quick = settings(max_examples=300, phases=[Phase.generate], database=None)
+    with pytest.raises(AssertionError):
+        quick(given(step_lists(), st.integers(0, 2**32))(check))()
+
+
+def test_a_winner_by_arrival_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taking the lane that came last for the value makes stores differ."""
+
+    def last(lanes: Iterable[Lane]) -> Lane | None:
+        return next(reversed(tuple(lanes)), None)
+
+    monkeypatch.setattr(cluster, "winner", last)
+    monkeypatch.setattr(effective, "winner", last)
+    find_the_bug()
+
+
+def test_an_ignored_fork_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refusing the second record after the same one makes stores differ."""
+
+    def admit(draft: Draft, run: admission.Run, learnt: int) -> int:
+        parent = draft.fact(RecordId(run.records[0].envelope.prev))
+        if parent is not None and draft.line(parent.line).seq != parent.seq:
+            return 0
+        return admission.admit(draft, run, learnt)
+
+    monkeypatch.setattr(builders, "admit", admit)
+    find_the_bug()
+
+
+def test_a_removal_judged_by_what_the_receiver_knows_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refusing the records of whoever is removed by now, instead of by then, makes stores differ."""
+
+    def everything_known(draft: Draft, record: Record, parent: Fact | None) -> Removals:
+        known = {**draft.state.removals, **draft.removals}
+        return frozenset[Removal]().union(*(removals for told in known.values() for _, removals in told))
+
+    monkeypatch.setattr(Draft, "past_removals", everything_known)
+    find_the_bug()
+
+
+def test_a_clock_of_the_receiver_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Voiding what is older than something that has nothing to do with it makes stores differ."""
+
+    def void_reason(draft: Draft, record: Record, parent: Fact | None) -> str:
+        return "old" if record.envelope.hybrid <= draft.hybrid else judged(draft, record, parent)
+
+    judged = admission.void_reason
+    monkeypatch.setattr(admission, "void_reason", void_reason)
+    find_the_bug()

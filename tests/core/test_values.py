@@ -109,7 +109,7 @@ def test_the_hint_shows_how_to_give_json_like_text_as_a_string() -> None:
     """What it says to type is taken, and is the string that was typed first."""
     with pytest.raises(InvalidValue) as refused:
         parse_argument("{now} it's")
-    assert refused.value.hint == """to keep it as a string, give '"{now} it'"'"'s"'"""
+    assert refused.value.hint == """to keep it all as a string, give '"{now} it'"'"'s"'"""
     assert parse_argument('"{now} it\'s"') == '"{now} it\'s"'
 
 

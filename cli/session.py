@@ -1,0 +1,87 @@
+"""What one run of the program works on, and how it speaks: the store, JSON or words, its two streams.
+
+Light to import: ``get`` answers with nothing else loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster_store import bootstrap
+
+if TYPE_CHECKING:
+    from cluster_store.adapters.sqlite_reader import StoreReader
+    from cluster_store.core.commands import Command
+
+#: Names the store's folder where --store does not.
+STORE_VARIABLE = "CLUSTER_STORE"
+
+
+class Session:
+    """One run of the program."""
+
+    def __init__(self, store: str | None = None, *, as_json: bool = False) -> None:
+        """Begin a run.
+
+        Args:
+            store: the folder given with --store, if it was.
+            as_json: whether to print a JSON document instead of words.
+        """
+        self.store = store
+        self.as_json = as_json
+
+    @property
+    def root(self) -> Path:
+        """The store's folder: --store, else $CLUSTER_STORE, else where the platform keeps a user's data."""
+        given = self.store or os.environ.get(STORE_VARIABLE)
+        if given:
+            return Path(given)
+        import platformdirs
+
+        return platformdirs.user_data_path("cluster-store", appauthor=False)
+
+    def read(self) -> StoreReader:
+        """Open the store for reading. Raises StoreError and its kin."""
+        return bootstrap.read(self.root)
+
+    def submit(self, command: Command) -> dict[str, Any]:
+        """Have a command carried out; return its result once it is durable. Raises ClusterStoreError."""
+        return bootstrap.submit(self.root, command)
+
+    def execute(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Have an operation done, telling people how it goes on. Raises ClusterStoreError."""
+        return bootstrap.execute(self.root, operation, arguments, note)
+
+    def show(self, document: Any, words: Callable[[], None]) -> None:
+        """Print one JSON document, or call ``words`` to tell people the same.
+
+        ``msgspec.Raw`` in the document stands for JSON text that is printed exactly as it is.
+        """
+        if self.as_json:
+            print_json(document)
+        else:
+            words()
+
+
+def print_json(document: Any) -> None:
+    """Print a document as one line of JSON, which is UTF-8 whatever the terminal is."""
+    import msgspec
+
+    sys.stdout.flush()
+    sys.stdout.buffer.write(msgspec.json.encode(document) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def say(text: str) -> None:
+    """Print a line of the answer: on standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def note(text: str) -> None:
+    """Tell people something that is not the answer: on standard error."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

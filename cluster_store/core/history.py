@@ -1,0 +1,218 @@
+"""Events for people and for scripts: what one line of the log says, which events were asked for, who had seen which.
+
+An event is shown as its author wrote it, also where it counts for nothing. What a secret's value was is not in the
+record, so it cannot be shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from cluster_store.core.cluster import Cluster
+from cluster_store.core.naming import excerpt, iso_time, one_line, show_level, show_path
+from cluster_store.core.records import Envelope
+from cluster_store.core.registers import Secret, Write, WriteValue, split_setting, valid_path
+from cluster_store.core.settings import KNOCKED_OUT
+from cluster_store.core.state import Appended
+from cluster_store.core.types import MachineId, RecordId
+from cluster_store.core.values import to_python
+
+#: What stands where a secret's value would.
+SECRET = "(secret)"  # noqa: S105 - it is the word for one
+#: Writes of one event that a line for people names; it counts the rest.
+_NAMED_WRITES_MAX = 2
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """Which events were asked for; what is empty asks for nothing.
+
+    ``since`` and ``until`` are decided by the caller: a time is a property of one event, a past of many.
+    """
+
+    #: What the key of one of its settings begins with.
+    key: str = ""
+    machine: MachineId = MachineId("")
+    user: str = ""
+
+    def takes(self, added: Appended) -> bool:
+        """Say whether an event was asked for."""
+        envelope = added.record.envelope
+        if (self.machine and envelope.machine != self.machine) or (self.user and envelope.user != self.user):
+            return False
+        return not self.key or any(_key(write).startswith(self.key) for write in envelope.writes)
+
+
+def _key(write: Write) -> str:
+    # The sign that no key may have makes no prefix fit what is no setting.
+    setting = split_setting(write.path) if valid_path(write.path) else None
+    return setting[1] if setting else "\0"
+
+
+# --- the past ---
+
+
+def came_after(envelope: Envelope) -> list[RecordId]:
+    """Return the records that one directly follows: the one before it, those it had seen, those it replaces."""
+    replaced = [record for write in envelope.writes for record in write.replaced]
+    return list(dict.fromkeys(RecordId(record) for record in (envelope.prev, *envelope.after, *replaced) if record))
+
+
+def with_past(newest_first: Iterable[Appended], chosen: Callable[[Appended], bool]) -> set[RecordId]:
+    """Return the events that were chosen and all that they came after.
+
+    Args:
+        newest_first: the whole log backwards, so that each event comes before all of its past.
+        chosen: says whether an event is wanted for its own sake.
+    """
+    found: set[RecordId] = set()
+    for added in newest_first:
+        if added.record.id in found or chosen(added):
+            found.add(added.record.id)
+            found.update(came_after(added.record.envelope))
+    return found
+
+
+# --- for scripts ---
+
+
+def to_json(added: Appended, cluster: Cluster) -> dict[str, Any]:
+    """Return what ``log --json`` says of an event."""
+    envelope = added.record.envelope
+    return {
+        "id": added.record.id,
+        "machine": cluster.hostname(envelope.machine),
+        "machine_id": envelope.machine,
+        "seq": envelope.seq,
+        "epoch": envelope.epoch,
+        "kind": envelope.kind,
+        "user": envelope.user,
+        "auth": envelope.auth,
+        "time": iso_time(envelope.time),
+        "comment": envelope.comment,
+        "params": envelope.params,
+        "writes": [write_to_json(write, cluster) for write in envelope.writes],
+        "void": added.void or None,
+        "weak": envelope.weak,
+        "prev": envelope.prev or None,
+        "after": list(envelope.after),
+        "learnt": iso_time(added.learnt),
+    }
+
+
+def write_to_json(write: Write, cluster: Cluster) -> dict[str, Any]:
+    """Return one write of an event: ``action`` tells a value of null from none at all."""
+    shown: dict[str, Any] = {"path": write.path}
+    setting = split_setting(write.path) if valid_path(write.path) else None
+    if setting is not None:
+        level, key, element = setting
+        shown |= {"key": key, "level": show_level(level, cluster)}
+        if element is not None:
+            shown["element"] = plain(element)
+    return {**shown, "action": _action(write), "value": plain(write.value), "replaces": list(write.replaced)}
+
+
+def plain(value: WriteValue) -> Any:
+    """Return a stored value as a Python one; a secret as ``SECRET``, nothing as None."""
+    if isinstance(value, Secret):
+        return SECRET
+    if not isinstance(value, str):
+        return None
+    try:
+        return to_python(value)
+    except (ValueError, RecursionError):
+        # Only a void record holds text that is no JSON.
+        return value
+
+
+def _action(write: Write) -> str:
+    if write.value is False:
+        return "remove"
+    if write.value is None:
+        return "unset"
+    if not write.path.startswith("element/"):
+        return "set"
+    return "knock out" if write.value == KNOCKED_OUT else "add"
+
+
+# --- for people ---
+
+
+def describe(added: Appended, cluster: Cluster) -> str:
+    """Return in words what an event did, on one line that is safe on a terminal."""
+    envelope = added.record.envelope
+    words = _WORDS.get(envelope.kind, _writes)
+    return ("void: " if added.void else "") + one_line(words(envelope, cluster))
+
+
+def _writes(envelope: Envelope, cluster: Cluster) -> str:
+    """Say what was written, register by register, as far as a line allows."""
+    told = [write for write in envelope.writes if not write.path.startswith("kind/")]
+    words = [_written(write, cluster) for write in told[:_NAMED_WRITES_MAX]]
+    if len(told) > _NAMED_WRITES_MAX:
+        words.append(f"{len(told) - _NAMED_WRITES_MAX} more")
+    return ", ".join(words) or "nothing"
+
+
+def _written(write: Write, cluster: Cluster) -> str:
+    if not valid_path(write.path):
+        return f"{excerpt(write.path)} = {_shown(write.value)}"
+    setting = split_setting(write.path)
+    if setting is None:
+        where = show_path(write.path, cluster)
+        return f"unset {where}" if write.value in (None, False) else f"{where} = {_shown(write.value)}"
+    level, key, element = setting
+    at = f" at {show_level(level, cluster)}"
+    if element is None:
+        return f"unset {key}{at}" if write.value in (None, False) else f"set {key} = {_shown(write.value)}{at}"
+    words = {"add": f"added {{}} to {key}", "knock out": f"knocked {{}} out of {key}"}
+    return words.get(_action(write), f"removed {{}} from {key}").format(excerpt(element)) + at
+
+
+def _shown(value: WriteValue) -> str:
+    return SECRET if isinstance(value, Secret) else excerpt(str(value))
+
+
+def _parameter(envelope: Envelope, name: str) -> str:
+    """Return one of the words that an author put beside the writes; any member may have put anything there."""
+    value = envelope.params.get(name, "?")
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _saying(template: str) -> Callable[[Envelope, Cluster], str]:
+    """Return the words of a kind whose parameters tell all about it."""
+    names = [part.partition("}")[0] for part in template.split("{")[1:]]
+
+    def words(envelope: Envelope, _: Cluster) -> str:
+        return template.format(**{name: excerpt(_parameter(envelope, name)) for name in names})
+
+    return words
+
+
+def _machine_changed(envelope: Envelope, _: Cluster) -> str:
+    changed = [f"{write.path.rpartition('/')[2]} = {_shown(write.value)}" for write in envelope.writes]
+    return f"machine: {', '.join(changed)}"
+
+
+def _config_loaded(envelope: Envelope, cluster: Cluster) -> str:
+    settings = [setting for write in envelope.writes if valid_path(write.path) and (setting := split_setting(write.path))]
+    levels = dict.fromkeys(show_level(level, cluster) for level, _, _ in settings)
+    count = len(dict.fromkeys(key for _, key, _ in settings))
+    return f"loaded {count} settings from {excerpt(_parameter(envelope, 'source'))} at {', '.join(levels)}"
+
+
+_WORDS: dict[str, Callable[[Envelope, Cluster], str]] = {
+    "MachineInitialised": _saying("initialised {hostname}"),
+    "EpochBegun": _saying("began a new epoch: {reason}"),
+    "MachineChanged": _machine_changed,
+    "ClusterCreated": _saying("created the cluster {name}"),
+    "GroupAdded": _saying("added the group {name}"),
+    "MachineAdmitted": _saying("let {hostname} into {group}"),
+    "MachinesMoved": _saying("moved {machines} to {group}"),
+    "MachinesDetached": _saying("detached {machines}"),
+    "MachinesReconnected": _saying("took {machines} back"),
+    "UserChanged": _saying("changed {changed} of the user {name}"),
+    "ConfigLoaded": _config_loaded,
+}

@@ -1,0 +1,80 @@
+"""How registers, levels, times and foreign text are shown to people, wherever they are shown."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from cluster_store.core.cluster import Cluster
+from cluster_store.core.registers import CLUSTER, split_setting
+from cluster_store.core.types import GroupId, Level, MachineId, Path, RecordId
+from cluster_store.core.values import unquote_part
+
+#: Hex digits of an id that are shown, and more than enough to name the event in a command.
+SHORT_ID_DIGITS = 10
+#: A value beyond this is cut in a line for people; JSON has all of it.
+_SHOWN_CHARS_MAX = 60
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def show_path(path: Path, cluster: Cluster) -> str:
+    """Return a register as an operator writes it: ``cluster:KEY``, ``group:NAME:KEY``, ``machine:NAME:KEY``.
+
+    Other registers than settings keep their own path, with names in the place of ids.
+    """
+    setting = split_setting(path)
+    if setting is not None:
+        level, key, element = setting
+        shown = f"{show_level(level, cluster)}:{key}"
+        return shown if element is None else f"{shown}[{element}]"
+    kind, owner, *attribute = path.split("/")
+    if kind == "user":
+        owner = cluster.users[owner].name if owner in cluster.users else unquote_part(owner)
+    elif kind in ("group", "machine"):
+        owner = show_level(Level(f"{kind}/{owner}"), cluster).partition(":")[2]
+    else:
+        owner = unquote_part(owner)
+    return "/".join((kind, owner, *attribute))
+
+
+def show_level(level: Level, cluster: Cluster) -> str:
+    """Return a level as an operator writes it, with the id where a name is ambiguous or its owner is gone."""
+    if level == CLUSTER:
+        return level
+    kind, _, owner = level.partition("/")
+    if kind == "group":
+        group = cluster.groups.get(GroupId(owner))
+        name = group.name if group else ""
+        names = [other.name for other in cluster.groups.values()]
+    else:
+        machine = cluster.machines.get(MachineId(owner))
+        name = machine.hostname if machine else ""
+        names = [other.hostname for other in cluster.machines.values()]
+    alone = sum(other.casefold() == name.casefold() for other in names) == 1
+    return f"{kind}:{name if name and alone else owner}"
+
+
+def show_event(machine: MachineId, seq: int, record: RecordId, cluster: Cluster) -> str:
+    """Return an event as people speak of it: ``mx1#12 (0123456789)``."""
+    return f"{cluster.hostname(machine)}#{seq} ({record[:SHORT_ID_DIGITS]})"
+
+
+def iso_time(milliseconds: int) -> str:
+    """Return a time in ISO 8601, UTC, with milliseconds; one beyond the calendar as its number.
+
+    A machine may claim any time at all for what it writes.
+    """
+    try:
+        moment = _BEGINNING + timedelta(milliseconds=milliseconds)
+    except OverflowError:
+        return f"{milliseconds}ms"
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def one_line(text: str) -> str:
+    """Return foreign text that is safe on a terminal: what is not printable, line ends too, stands escaped."""
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+def excerpt(text: str) -> str:
+    """Return the beginning of foreign text, safe on a terminal."""
+    return one_line(text if len(text) <= _SHOWN_CHARS_MAX else f"{text[: _SHOWN_CHARS_MAX - 1]}…")
