@@ -11,15 +11,17 @@ from typing import NamedTuple
 
 
 class Entry(NamedTuple):
-    """One command: a module of this package, a function in it, and its help in one line."""
+    """One command: a module of this package and a function in it, both empty for a family, and its help."""
 
     module: str
     function: str
     help: str
 
 
-#: Operations of ``clusterconfig``.
-OPERATIONS: Mapping[str, Entry] = {
+#: The family that is also a program of its own.
+CLUSTERCONFIG = "clusterconfig"
+
+_OPERATIONS = {
     "create": Entry("clusterconfig", "create", "Make a cluster, with this machine as its first member."),
     "join": Entry("joining", "join", "Join the cluster of another machine."),
     "addgroup": Entry("clusterconfig", "addgroup", "Add an empty group."),
@@ -30,14 +32,19 @@ OPERATIONS: Mapping[str, Entry] = {
     "reconnect": Entry("clusterconfig", "reconnect", "Take detached machines back."),
 }
 
-#: The command that is a family of operations.
-CLUSTERCONFIG = "clusterconfig"
+_MACHINE = {
+    "show": Entry("machine", "show", "Show what this machine says of itself."),
+    "set": Entry("machine", "set_", "Change what this machine says of itself."),
+}
+
+#: Commands that have commands of their own.
+FAMILIES: Mapping[str, Mapping[str, Entry]] = {CLUSTERCONFIG: _OPERATIONS, "machine": _MACHINE}
 
 #: Heading of the help -> commands.
 SECTIONS: Mapping[str, Mapping[str, Entry]] = {
     "This machine": {
         "init": Entry("init", "init", "Make the store of this machine."),
-        "machine": Entry("machine", "machine", "Show or change what this machine says of itself."),
+        "machine": Entry("", "", "Show or change what this machine says of itself."),
         "serve": Entry("serve", "serve", "Run the daemon in the foreground, until SIGTERM."),
         "status": Entry("status", "status", "Show this machine, its daemon and its digest."),
         "passwd": Entry("passwd", "passwd", "Give a user another password."),

@@ -14,7 +14,8 @@ import msgspec
 
 from cluster_store.core.cluster import ROLES, Machine
 from cluster_store.core.commands import AdmitMachine, AnyCommand, Card, Command
-from cluster_store.core.decide import Context, decide
+from cluster_store.core.decide import decide
+from cluster_store.core.decision import Context
 from cluster_store.core.errors import InvalidValue, Refused
 from cluster_store.core.state import Draft
 from cluster_store.core.types import Epoch, MachineId

@@ -39,6 +39,8 @@ CORE_ORDER = (
     "derivation",
     "state",
     "admission",
+    "decision",
+    "decide_settings",
     "decide",
     "conflicts",
     "effects",

@@ -23,7 +23,6 @@ from cluster_store.core.state import Appended
 from cluster_store.core.types import Epoch, MachineId, Path
 from cluster_store.core.values import unquote_part
 
-
 #: Why an epoch began after records of its author's own had come back from a peer.
 RESTORED = "restored"
 
@@ -95,9 +94,7 @@ def _rank(path: Path, lane: Lane) -> tuple[bool, int, object]:
 # --- problems ---
 
 
-def problems(
-    cluster: Cluster, registers: Registers, lines: Iterable[Line], voids: Iterable[Appended]
-) -> list[Problem]:
+def problems(cluster: Cluster, registers: Registers, lines: Iterable[Line], voids: Iterable[Appended]) -> list[Problem]:
     """Return what should be put right, apart from conflicts.
 
     Args:

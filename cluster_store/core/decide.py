@@ -3,58 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from hashlib import sha256
 from typing import Any
 
 import msgspec
-import orjson
 
-from cluster_store.core import commands, settings
+from cluster_store.core import commands, decide_settings, settings
 from cluster_store.core.admission import key_path
 from cluster_store.core.cluster import ADMIN, MAIN_GROUP, ROLES, Cluster, Machine, group_id
+from cluster_store.core.decision import Context, Decision, replace, to_text, write_secret
 from cluster_store.core.errors import NotFound, Refused
 from cluster_store.core.events import Event
-from cluster_store.core.records import machine_id, secret_hash
+from cluster_store.core.records import machine_id
 from cluster_store.core.registers import (
     CLUSTER,
-    Registers,
     Secret,
     Secrets,
     Write,
-    WriteValue,
     element_path,
     element_prefix,
-    kind_path,
     machine_level,
     setting_path,
 )
 from cluster_store.core.requirements import check_join, check_unique
 from cluster_store.core.types import Epoch, Level, MachineId, Path
-from cluster_store.core.values import check_key, check_name
-
-
-class Context(msgspec.Struct, frozen=True):
-    """What a decision may depend on besides the command."""
-
-    registers: Registers
-    cluster: Cluster
-    me: MachineId
-    user: str
-    #: Wall clock, milliseconds. Only written down, never compared.
-    now: int
-    epoch: Epoch
-
-    @property
-    def machine(self) -> Machine:
-        """This machine."""
-        return self.cluster.machines[self.me]
-
-
-class Decision(msgspec.Struct, frozen=True):
-    """An event to record (None where nothing has to change) and what to tell the caller."""
-
-    event: Event | None
-    result: dict[str, Any] = {}
+from cluster_store.core.values import check_name
 
 
 def decide(command: commands.Command, context: Context) -> Decision:
@@ -68,15 +40,13 @@ def scopes_of(command: commands.Command, cluster: Cluster, me: MachineId) -> lis
     level = getattr(command, "level", None)
     if level:
         try:
-            scopes.append(cluster.level(level))
+            owner = cluster.level(level)
         except Refused:
             return scopes  # decide() refuses it with the same words
+        scopes.append(owner)
+        if owner.startswith("machine/"):
+            scopes += cluster.levels_for(MachineId(owner.removeprefix("machine/")))
     return scopes
-
-
-def replace(registers: Registers, path: Path, value: WriteValue) -> Write:
-    """Return the write that puts a value into a register and replaces every lane that stands there."""
-    return Write(path, value, tuple(lane.id for lane in registers.standing(path)))
 
 
 def epoch_path(machine: MachineId, epoch: Epoch) -> Path:
@@ -97,7 +67,7 @@ def begin_epoch(context: Context, reason: str, previous: tuple[Epoch, int] | Non
     if not admissions:
         raise Refused("this machine is not a member of the cluster in its store", "join the cluster again")
     told = {"reason": reason, "previous": previous}
-    write = Write(epoch_path(context.me, context.epoch), _json(told), ())
+    write = Write(epoch_path(context.me, context.epoch), to_text(told), ())
     return Event("EpochBegun", (write,), {"admission": min(admissions), "reason": reason})
 
 
@@ -106,9 +76,12 @@ def _initialise(command: commands.InitialiseMachine, context: Context) -> Decisi
     if context.cluster.machines:
         raise Refused("this store has a machine already", "make another store with --store DIR")
     me = machine_id(bytes.fromhex(card.key))
-    writes = [*_card_writes(me, card, context), Write(epoch_path(me, context.epoch), _json({"reason": "created"}), ())]
+    writes = [
+        *_card_writes(me, card, context),
+        Write(epoch_path(me, context.epoch), to_text({"reason": "created"}), ()),
+    ]
     admin = {"name": ADMIN, "role": ROLES[-1], "password": command.password, "keys": []}
-    write, secrets = _secret(Path(f"user/{ADMIN}"), _json(admin), command.salt, context)
+    write, secrets = write_secret(Path(f"user/{ADMIN}"), to_text(admin), command.salt, context)
     return Decision(Event("MachineInitialised", (*writes, write), {"hostname": card.hostname}, secrets))
 
 
@@ -116,7 +89,7 @@ def _card_writes(machine: MachineId, card: commands.Card, context: Context) -> l
     check_name(card.hostname, "hostname")
     check_name(card.serial, "serial number")
     return [
-        replace(context.registers, Path(f"machine/{machine}/{name}"), _json(value))
+        replace(context.registers, Path(f"machine/{machine}/{name}"), to_text(value))
         for name, value in sorted(msgspec.to_builtins(card).items())
     ]
 
@@ -136,7 +109,7 @@ def _change_machine(command: commands.ChangeMachine, context: Context) -> Decisi
     if not changed:
         return Decision(None)
     writes = [
-        replace(context.registers, Path(f"machine/{me.id}/{name}"), _json(value))
+        replace(context.registers, Path(f"machine/{me.id}/{name}"), to_text(value))
         for name, value in sorted(changed.items())
     ]
     return Decision(Event("MachineChanged", tuple(writes)))
@@ -154,18 +127,18 @@ def _create(command: commands.CreateCluster, context: Context) -> Decision:
     registers = context.registers
     group = group_id(MAIN_GROUP, [])
     writes = [
-        replace(registers, Path("cluster/name"), _json(name)),
-        replace(registers, Path("cluster/by"), _json(command.by)),
+        replace(registers, Path("cluster/name"), to_text(name)),
+        replace(registers, Path("cluster/by"), to_text(command.by)),
         replace(registers, Path(f"group/{group}/created"), "true"),
-        replace(registers, Path(f"group/{group}/name"), _json(MAIN_GROUP)),
-        replace(registers, Path(f"machine/{context.me}/group"), _json(group)),
+        replace(registers, Path(f"group/{group}/name"), to_text(MAIN_GROUP)),
+        replace(registers, Path(f"machine/{context.me}/group"), to_text(group)),
     ]
     secrets: Secrets = {}
     own = machine_level(context.me)
     for key in settings.keys_under(registers, [own]):
         lane = settings.own_value(registers, own, key)
         if lane is not None and isinstance(lane.value, Secret) and lane.text is not None:
-            write, beside = _secret(setting_path(CLUSTER, key), lane.text, command.salt, context)
+            write, beside = write_secret(setting_path(CLUSTER, key), lane.text, command.salt, context)
             writes.append(write)
             secrets |= beside
         elif lane is not None:
@@ -206,7 +179,7 @@ def _admit(command: commands.AdmitMachine, context: Context) -> Decision:
         return Decision(None, {"admission": standing[0].id})
     writes = [
         *_card_writes(joiner, command.card, context),
-        replace(context.registers, Path(f"machine/{joiner}/group"), _json(group.id)),
+        replace(context.registers, Path(f"machine/{joiner}/group"), to_text(group.id)),
     ]
     return Decision(
         Event("MachineAdmitted", tuple(writes), {"hostname": command.card.hostname, "group": group.name}),
@@ -222,7 +195,7 @@ def _add_group(command: commands.AddGroup, context: Context) -> Decision:
     group = group_id(name, used)
     writes = (
         replace(context.registers, Path(f"group/{group}/created"), "true"),
-        replace(context.registers, Path(f"group/{group}/name"), _json(name)),
+        replace(context.registers, Path(f"group/{group}/name"), to_text(name)),
     )
     return Decision(Event("GroupAdded", writes, {"name": name}))
 
@@ -241,7 +214,7 @@ def _move(command: commands.MoveMachines, context: Context) -> Decision:
     if not moved:
         return Decision(None)
     writes = tuple(
-        replace(context.registers, Path(f"machine/{machine.id}/group"), _json(group.id)) for machine in moved
+        replace(context.registers, Path(f"machine/{machine.id}/group"), to_text(group.id)) for machine in moved
     )
     params = {"machines": [machine.hostname for machine in moved], "group": group.name}
     return Decision(Event("MachinesMoved", writes, params))
@@ -253,7 +226,7 @@ def _detach(command: commands.DetachMachines, context: Context) -> Decision:
     for machine in machines:
         if machine.detached:
             raise Refused(f"{machine.hostname} is already detached", "'clusterconfig reconnect' takes it back")
-    told = _json({"by": context.user, "at": context.now})
+    told = to_text({"by": context.user, "at": context.now})
     return _detached(machines, told, "MachinesDetached", context)
 
 
@@ -271,201 +244,13 @@ def _detached(machines: Sequence[Machine], value: str | None, kind: str, context
     return Decision(Event(kind, writes, {"machines": [machine.hostname for machine in machines]}))
 
 
-def _level(command: commands.SettingCommand, keys: Sequence[str], context: Context) -> Level:
-    """Return the level to work on; refuse a default that a more specific value would hide from this machine."""
-    cluster = context.cluster
-    if command.level is not None:
-        return cluster.level(command.level)
-    if not cluster.name:
-        return machine_level(context.me)
-    for level in cluster.levels_for(context.me)[:-1]:
-        for key in keys:
-            if settings.own_value(context.registers, level, key) or settings.own_elements(
-                context.registers, level, key
-            ):
-                shown = cluster.show_level(level)
-                raise Refused(
-                    f"{key} is set at {shown} for this machine, which hides the cluster's value here",
-                    f"say which level you mean: --level {shown} or --level cluster",
-                )
-    return CLUSTER
-
-
-def _set(command: commands.SetSetting, context: Context) -> Decision:
-    key = check_key(command.key)
-    level = _level(command, [key], context)
-    writes, secrets = _assign(context, level, key, command.value, command.salt, secret=command.secret)
-    return _settings_decision("SettingSet", writes, secrets, level, context)
-
-
-def _load(command: commands.LoadConfig, context: Context) -> Decision:
-    if not command.settings:
-        raise Refused(f"{command.source} has no settings", "give a file with at least one")
-    keys = [check_key(key) for key in command.settings]
-    level = _level(command, keys, context)
-    writes: list[Write] = []
-    secrets: Secrets = {}
-    for key, value in sorted(command.settings.items()):
-        some, beside = _assign(context, level, key, value, command.salt, secret=False)
-        writes += some
-        secrets |= beside
-    params = {"source": command.source, "keys": len(keys)}
-    return _settings_decision("ConfigLoaded", writes, secrets, level, context, params)
-
-
-def _assign(
-    context: Context, level: Level, key: str, value: str, salt: bytes, *, secret: bool
-) -> tuple[list[Write], Secrets]:
-    """Return the writes that give a key a value; none where it has that value already."""
-    registers = context.registers
-    if settings.is_set(registers, key):
-        return _assign_set(registers, level, key, value), {}
-    path = setting_path(level, key)
-    lanes = registers.standing(path)
-    if secret or any(isinstance(lane.value, Secret) for lane in lanes):
-        if len(lanes) == 1 and lanes[0].text == value:
-            return [], {}
-        write, secrets = _secret(path, value, salt, context)
-        return [write], secrets
-    if len(lanes) == 1 and lanes[0].value == value:
-        return [], {}
-    return [replace(registers, path, value)], {}
-
-
-def _assign_set(registers: Registers, level: Level, key: str, value: str) -> list[Write]:
-    try:
-        wanted = msgspec.json.decode(value, type=list[msgspec.Raw])
-    except msgspec.DecodeError as error:
-        raise Refused(
-            f"{key} is a set of values and cannot become {value[:60]}",
-            "give a JSON array, or use 'add' and 'remove'",
-        ) from error
-    elements = {bytes(element).decode() for element in wanted}
-    own = settings.own_elements(registers, level, key)
-    writes = [
-        replace(registers, element_path(level, key, element), settings.PRESENT)
-        for element in sorted(elements)
-        if not own.get(element, (False, None))[0]
-    ]
-    writes += [replace(registers, element_path(level, key, gone), False) for gone in sorted(own.keys() - elements)]
-    return writes
-
-
-def _unset(command: commands.UnsetSetting, context: Context) -> Decision:
-    key = check_key(command.key)
-    level = _level(command, [key], context)
-    registers = context.registers
-    if settings.is_set(registers, key):
-        writes = [
-            replace(registers, path, False) for path, lanes in registers.under(element_prefix(level, key)) if lanes
-        ]
-    elif settings.own_value(registers, level, key):
-        writes = [replace(registers, setting_path(level, key), None)]
-    else:
-        writes = []
-    if not writes:
-        raise NotFound(
-            f"{key} is not set at {context.cluster.show_level(level)}",
-            f"'explain {key}' shows where its value comes from",
-        )
-    return _settings_decision("SettingUnset", writes, {}, level, context)
-
-
-def _add(command: commands.AddElements, context: Context) -> Decision:
-    key = check_key(command.key)
-    level = _level_of_set(command, context)
-    registers = context.registers
-    writes = []
-    if not settings.is_set(registers, key):
-        for other in {level: None, **dict.fromkeys(context.cluster.levels_for(context.me))}:
-            if settings.own_value(registers, other, key):
-                raise Refused(
-                    f"{key} has a plain value at {context.cluster.show_level(other)}, so nothing can be added to it",
-                    f"'unset {key}' first, or use 'set'",
-                )
-        writes.append(replace(registers, kind_path(key), settings.SET_KIND))
-    for element in dict.fromkeys(command.elements):
-        lanes = registers.standing(element_path(level, key, element))
-        if not any(lane.value == settings.PRESENT for lane in lanes):
-            writes.append(replace(registers, element_path(level, key, element), settings.PRESENT))
-    return _settings_decision("ElementsAdded", writes, {}, level, context)
-
-
-def _remove(command: commands.RemoveElements, context: Context) -> Decision:
-    key = check_key(command.key)
-    level = _level_of_set(command, context)
-    registers = context.registers
-    if not settings.is_set(registers, key):
-        raise Refused(f"{key} is not a set of values", f"'unset {key}' takes a plain value away")
-    own = settings.own_elements(registers, level, key)
-    inherited = _inherited_elements(context, level, key)
-    writes = []
-    for element in dict.fromkeys(command.elements):
-        if element in inherited:
-            writes.append(replace(registers, element_path(level, key, element), settings.KNOCKED_OUT))
-        elif own.get(element, (False, None))[0]:
-            writes.append(replace(registers, element_path(level, key, element), False))
-        else:
-            raise NotFound(
-                f"{element} is not in {key} at {context.cluster.show_level(level)}",
-                f"'get {key}' shows its elements",
-            )
-    return _settings_decision("ElementsRemoved", writes, {}, level, context)
-
-
-def _level_of_set(command: commands.SettingCommand, context: Context) -> Level:
-    # Elements of all levels add up, so a value at a more specific level hides nothing.
-    if command.level is None:
-        return CLUSTER if context.cluster.name else machine_level(context.me)
-    return context.cluster.level(command.level)
-
-
-def _inherited_elements(context: Context, level: Level, key: str) -> set[str]:
-    kind, _, owner = level.partition("/")
-    if kind == "machine":
-        above = context.cluster.levels_for(MachineId(owner))[1:]
-    else:
-        above = [CLUSTER] if kind == "group" else []
-    value = settings.effective_set(context.registers, above, key)
-    return (
-        {bytes(raw).decode() for raw in msgspec.json.decode(str(value.value), type=list[msgspec.Raw])}
-        if value
-        else set()
-    )
-
-
-def _settings_decision(
-    kind: str,
-    writes: Sequence[Write],
-    secrets: Secrets,
-    level: Level,
-    context: Context,
-    params: dict[str, Any] | None = None,
-) -> Decision:
-    result = {"level": context.cluster.show_level(level), "writes": len(writes)}
-    if not writes:
-        return Decision(None, result)
-    return Decision(Event(kind, tuple(writes), params or {}, secrets), result)
-
-
 def _change_password(command: commands.ChangePassword, context: Context) -> Decision:
     user = next((user for user in context.cluster.users.values() if user.name == command.user), None)
     if user is None:
         raise NotFound(f"there is no user named '{command.user}'", "'userconfig list' shows them")
     value = {"name": user.name, "role": user.role, "password": command.password, "keys": list(user.keys)}
-    write, secrets = _secret(Path(f"user/{user.id}"), _json(value), command.salt, context)
+    write, secrets = write_secret(Path(f"user/{user.id}"), to_text(value), command.salt, context)
     return Decision(Event("UserChanged", (write,), {"name": user.name, "changed": ["password"]}, secrets))
-
-
-def _secret(path: Path, text: str, salt: bytes, context: Context) -> tuple[Write, Secrets]:
-    # One command brings one salt; the path makes it differ from value to value.
-    own_salt = sha256(salt + path.encode()).digest()[:16]
-    write = replace(context.registers, path, Secret(secret_hash(own_salt, text)))
-    return write, {path: (own_salt, text)}
-
-
-def _json(value: object) -> str:
-    return orjson.dumps(value).decode()
 
 
 _DECIDERS: dict[type[commands.Command], Callable[[Any, Context], Decision]] = {
@@ -477,10 +262,10 @@ _DECIDERS: dict[type[commands.Command], Callable[[Any, Context], Decision]] = {
     commands.MoveMachines: _move,
     commands.DetachMachines: _detach,
     commands.ReconnectMachines: _reconnect,
-    commands.SetSetting: _set,
-    commands.UnsetSetting: _unset,
-    commands.AddElements: _add,
-    commands.RemoveElements: _remove,
-    commands.LoadConfig: _load,
+    commands.SetSetting: decide_settings.set_setting,
+    commands.UnsetSetting: decide_settings.unset_setting,
+    commands.AddElements: decide_settings.add_elements,
+    commands.RemoveElements: decide_settings.remove_elements,
+    commands.LoadConfig: decide_settings.load_config,
     commands.ChangePassword: _change_password,
 }

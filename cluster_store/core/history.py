@@ -167,8 +167,10 @@ def _written(write: Write, cluster: Cluster) -> str:
     at = f" at {show_level(level, cluster)}"
     if element is None:
         return f"unset {key}{at}" if write.value in (None, False) else f"set {key} = {_shown(write.value)}{at}"
-    words = {"add": f"added {{}} to {key}", "knock out": f"knocked {{}} out of {key}"}
-    return words.get(_action(write), f"removed {{}} from {key}").format(excerpt(element)) + at
+    verb, preposition = {"add": ("added", "to"), "knock out": ("knocked", "out of")}.get(
+        _action(write), ("removed", "from")
+    )
+    return f"{verb} {excerpt(element)} {preposition} {key}{at}"
 
 
 def _shown(value: WriteValue) -> str:
@@ -197,7 +199,9 @@ def _machine_changed(envelope: Envelope, _: Cluster) -> str:
 
 
 def _config_loaded(envelope: Envelope, cluster: Cluster) -> str:
-    settings = [setting for write in envelope.writes if valid_path(write.path) and (setting := split_setting(write.path))]
+    settings = [
+        setting for write in envelope.writes if valid_path(write.path) and (setting := split_setting(write.path))
+    ]
     levels = dict.fromkeys(show_level(level, cluster) for level, _, _ in settings)
     count = len(dict.fromkeys(key for _, key, _ in settings))
     return f"loaded {count} settings from {excerpt(_parameter(envelope, 'source'))} at {', '.join(levels)}"

@@ -19,6 +19,7 @@ from cluster_store.core import commands, decide
 from cluster_store.core.admission import Incoming, Run, Wait, admit, needs_of, split
 from cluster_store.core.causality import Line, maximal, vector
 from cluster_store.core.cluster import Cluster, read
+from cluster_store.core.decision import Context, Decision
 from cluster_store.core.effects import (
     PROTOCOL,
     Ack,
@@ -218,14 +219,14 @@ class Replica:
             replies[request.id] = Reply(request.id, {"event": last.id, "changed": True, **decision.result})
         return draft, replies, accepted
 
-    def _context(self, draft: Draft, request: Request, given: Submit) -> decide.Context:
+    def _context(self, draft: Draft, request: Request, given: Submit) -> Context:
         touched = any(not path.startswith(("setting/", "element/")) for path in draft.lanes)
         cluster = read(draft) if touched else self.cluster
-        return decide.Context(draft, cluster, self.state.me, request.user, given.now, given.epoch)
+        return Context(draft, cluster, self.state.me, request.user, given.now, given.epoch)
 
-    def _decide(self, request: Request, context: decide.Context) -> decide.Decision:
+    def _decide(self, request: Request, context: Context) -> Decision:
         if isinstance(request.command, commands.BeginEpoch):
-            return decide.Decision(decide.begin_epoch(context, request.command.reason, self._previous_epoch()))
+            return Decision(decide.begin_epoch(context, request.command.reason, self._previous_epoch()))
         return decide.decide(request.command, context)
 
     def _previous_epoch(self) -> tuple[Epoch, int] | None:

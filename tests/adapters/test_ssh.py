@@ -146,6 +146,19 @@ async def test_a_receiver_holds_little_of_what_it_does_not_read(site: Site) -> N
     await asyncio.gather(sending, return_exceptions=True)
 
 
+# --- closing ---
+
+
+@pytest.mark.parametrize("closers", [("dialled",), ("accepted",), ("dialled", "accepted")], ids="+".join)
+async def test_closing_does_not_wait_where_there_is_nothing_to_wait_for(closers: tuple[str, ...]) -> None:
+    """Either end, or both at once, is done long before the time that a slow reader would be given."""
+    async with running(Times(close=60)) as site:
+        ends = {"dialled": await site.dial(), "accepted": await site.accepted()}
+        await ends["dialled"].send(b"not read by anybody")
+        await asyncio.wait_for(asyncio.gather(*(ends[closer].close() for closer in closers)), 10)
+        site.node.finished.set()
+
+
 # --- connections that break ---
 
 

@@ -1,0 +1,106 @@
+"""What ``get`` does, without typer and with hardly anything else loaded.
+
+Scripts and templates ask for single values by the hundred. ``quick`` understands the plain forms of the command;
+whatever else the arguments say goes the usual way, through ``get.py``, to the same ``show``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .failures import DONE
+from .session import Session, print_json, say
+
+if TYPE_CHECKING:
+    from cluster_store.core.settings import Value
+
+_OPTIONS = {"--machine": "machine", "--level": "level", "--default": "default"}
+
+
+def quick(arguments: Sequence[str]) -> tuple[Session, dict[str, Any]] | None:
+    """Return the session and the parameters of ``show``, None where the arguments are anything less plain."""
+    session = Session()
+    given: dict[str, Any] = {}
+    words: list[str] = []
+    rest = list(reversed(arguments))
+    while rest:
+        word = rest.pop()
+        if word == "--store" and rest and not words:
+            session.store = rest.pop()
+        elif word == "--json":
+            session.as_json = True
+        elif word == "-r" and words:
+            given["raw"] = True
+        elif word in _OPTIONS and rest and words:
+            given[_OPTIONS[word]] = rest.pop()
+        elif word and not word.startswith("-"):
+            words.append(word)
+        else:
+            return None
+    if len(words) != 2 or words[0] != "get" or {"machine", "level"} <= given.keys():  # noqa: PLR2004 - get KEY
+        return None
+    return session, {"key": words[1], **given}
+
+
+def show(
+    session: Session,
+    key: str,
+    *,
+    machine: str | None = None,
+    level: str | None = None,
+    default: str | None = None,
+    raw: bool = False,
+) -> int:
+    """Print a key's value: the effective one here or on a named machine, or the one that a level keeps.
+
+    Args:
+        session: where to look, and how to answer.
+        key: the key.
+        machine: a machine's name or id; None is this one.
+        level: as an operator writes it; with it ``machine`` means nothing.
+        default: printed where the key is not set.
+        raw: print a string without its quotes.
+
+    Raises:
+        NotFound: the key is not set and there is no default.
+        ClusterStoreError: there is no such machine or level, or the store cannot be read.
+    """
+    from cluster_store.core import values
+    from cluster_store.core.errors import NotFound
+    from cluster_store.core.settings import effective
+
+    values.check_key(key)
+    with session.read() as store, store.snapshot():
+        cluster = store.cluster()
+        if level is not None:
+            levels, where = [cluster.level(level)], f"at {level}"
+        else:
+            levels = cluster.levels_for(cluster.machine(machine).id if machine else store.me)
+            where = f"for {machine}" if machine else "for this machine"
+        found = effective(store, levels, key)
+        shown = cluster.show_level(found.level) if found else None
+    if found is not None:
+        text = secret_text(key, found)
+    elif default is not None:
+        text = values.parse_argument(default)
+    else:
+        raise NotFound(f"{key} is not set {where}", f"'set {key} VALUE' sets it; 'get --default VALUE' does without")
+    if session.as_json:
+        import msgspec
+
+        print_json({"key": key, "value": msgspec.Raw(text.encode()), "level": shown})
+    else:
+        say(values.show(text) if raw else text)
+    return DONE
+
+
+def secret_text(key: str, value: Value) -> str:
+    """Return a value's JSON text, that of a secret too: whoever can open the store owns it. Raises NotFound."""
+    from cluster_store.core.errors import NotFound
+
+    if isinstance(value.value, str):
+        return value.value
+    if value.lane.text is None:
+        raise NotFound(f"{key} is secret and its value is not in this store", f"set it again: 'set {key} --secret'")
+    return value.lane.text

@@ -1,0 +1,35 @@
+"""The programs ``cluster-store`` and ``clusterconfig``: from the arguments to the exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from . import lookup
+from .failures import guarded
+
+
+def run() -> NoReturn:
+    """Be the program ``cluster-store``."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def run_clusterconfig() -> NoReturn:
+    """Be the program ``clusterconfig``."""
+    sys.exit(main(sys.argv[1:], "clusterconfig"))
+
+
+def main(arguments: Sequence[str], program: str = "cluster-store") -> int:
+    """Do what the arguments say and return the exit status. Nothing is raised but SystemExit."""
+    return guarded(lambda: _dispatch(list(arguments), program))
+
+
+def _dispatch(arguments: list[str], program: str) -> int:
+    asked = lookup.quick(arguments) if program == "cluster-store" else None
+    if asked is not None:
+        session, parameters = asked
+        return lookup.show(session, **parameters)
+    from .program import perform
+
+    return perform(arguments, program)

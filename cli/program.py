@@ -1,0 +1,172 @@
+"""The commands as typer runs them: each is imported when it is run, and some options are everywhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from importlib import import_module, metadata
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from .catalogue import COMMANDS, FAMILIES, SECTIONS, Entry
+from .failures import DONE, REFUSED, USAGE, complain
+from .session import Session, note, say
+
+_PURPOSE = "A masterless, audited configuration store for machines that get cut off from each other."
+_NEGATIVE_NUMBER = re.compile(r"-\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
+#: No argument of a process can hold it.
+_SHIELD = "\0"
+
+
+def perform(arguments: list[str], program: str) -> int:
+    """Run a program with typer and return its exit status."""
+    group = _group(program)
+    try:
+        status = group.main(arguments, prog_name=program, standalone_mode=False, obj=Session())
+    except typer.Abort:
+        complain("there was no answer", "nothing was done")
+        return REFUSED
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else program
+        complain(error.format_message(), f"'{path} --help' shows how it is used")
+        return USAGE
+    return status if isinstance(status, int) else DONE
+
+
+# --- options that are everywhere ---------------------------------------------------------------------
+
+
+def _take_json(context: typer.Context, value: bool) -> None:
+    context.obj.as_json |= value
+
+
+def _take_store(context: typer.Context, value: str | None) -> None:
+    context.obj.store = value or context.obj.store
+
+
+def _print_version(context: typer.Context, value: bool) -> None:
+    if value:
+        say(f"{context.find_root().info_name} {metadata.version('cluster-store')}")
+        raise typer.Exit
+
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON instead of words.", callback=_take_json, expose_value=False)
+]
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", help="Print the version and exit.", callback=_print_version, expose_value=False, is_eager=True
+    ),
+]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="DIR",
+        help="The store's folder; otherwise $CLUSTER_STORE, or where the platform keeps a user's data.",
+        callback=_take_store,
+        expose_value=False,
+    ),
+]
+
+
+def _everywhere(json: Json = False, version: Version = False) -> None:
+    """Carry the options that every command has."""
+
+
+# --- commands ------------------------------------------------------------------------------------------
+
+
+class _Command(TyperCommand):
+    """A command with the options that are everywhere, to which a negative number is a value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, list(_shielded(args)))
+        ctx.params = {name: _bare(value) for name, value in ctx.params.items()}
+        return rest
+
+
+def _shielded(arguments: list[str]) -> Iterator[str]:
+    """Yield arguments in a form in which typer does not take ``-5`` for the options of that name."""
+    before = ""
+    for at, argument in enumerate(arguments):
+        if argument == "--":
+            yield from arguments[at:]
+            return
+        # After an option it is that option's value, which typer sees by itself.
+        negative = _NEGATIVE_NUMBER.fullmatch(argument) and not before.startswith("-")
+        yield _SHIELD + argument if negative else argument
+        before = argument
+
+
+def _bare(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_bare(item) for item in value]
+    return value.removeprefix(_SHIELD) if isinstance(value, str) else value
+
+
+class _Group(TyperGroup):
+    """Commands of which only the one that is run is imported."""
+
+    entries: Mapping[str, Entry]
+    #: Heading of the help -> the commands under it.
+    sections: Mapping[str, Mapping[str, Entry]]
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.entries)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | TyperGroup | None:
+        name = cmd_name.lower()
+        if name not in self.entries:
+            return None
+        return _group(name) if name in FAMILIES else _command(name, self.entries[name])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        command = self.get_command(ctx, args[0])
+        if command is None:
+            close = get_close_matches(args[0].lower(), self.entries, n=3)
+            ctx.fail(f"there is no command '{args[0]}'" + (f"; is it {' or '.join(close)}?" if close else ""))
+        return command.name, command, args[1:]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        for title, entries in self.sections.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, entry.help) for name, entry in entries.items()])
+
+
+def _command(name: str, entry: Entry) -> TyperCommand:
+    function = getattr(import_module(f".{entry.module}", __package__), entry.function)
+    command = _made(function, name=name, cls=_Command)
+    command.params += _made(_everywhere).params
+    return command
+
+
+def _made(function: Callable[..., Any], **options: Any) -> TyperCommand:
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(**options)(function)
+    command = typer.main.get_command(app)
+    assert isinstance(command, TyperCommand)
+    return command
+
+
+def _group(name: str) -> _Group:
+    """Return a family of commands, or the program itself for a name that is no family's."""
+    purpose = COMMANDS[name].help if name in FAMILIES else _PURPOSE
+    app = typer.Typer(name=name, cls=_Group, help=purpose, add_completion=False, rich_markup_mode=None)
+
+    @app.callback(invoke_without_command=True)
+    def entrance(context: typer.Context, store: Store = None, json: Json = False, version: Version = False) -> None:
+        if context.invoked_subcommand is None:
+            note(context.get_help())
+            raise typer.Exit(USAGE)
+
+    group = typer.main.get_command(app)
+    assert isinstance(group, _Group)
+    group.entries = FAMILIES.get(name, COMMANDS)
+    group.sections = {"Operations": FAMILIES[name]} if name in FAMILIES else SECTIONS
+    return group

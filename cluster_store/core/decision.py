@@ -1,0 +1,57 @@
+"""What a decision may depend on, what it comes to, and the writes that it is made of."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+import orjson
+
+from cluster_store.core.cluster import Cluster, Machine
+from cluster_store.core.events import Event
+from cluster_store.core.records import secret_hash
+from cluster_store.core.registers import Registers, Secret, Secrets, Write, WriteValue
+from cluster_store.core.types import Epoch, MachineId, Path
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What a decision may depend on besides the command."""
+
+    registers: Registers
+    cluster: Cluster
+    me: MachineId
+    user: str
+    #: Wall clock, milliseconds. Only written down, never compared.
+    now: int
+    epoch: Epoch
+
+    @property
+    def machine(self) -> Machine:
+        """This machine."""
+        return self.cluster.machines[self.me]
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """An event to record (None where nothing has to change) and what to tell the caller."""
+
+    event: Event | None
+    result: dict[str, Any] = {}
+
+
+def replace(registers: Registers, path: Path, value: WriteValue) -> Write:
+    """Return the write that puts a value into a register and replaces every lane that stands there."""
+    return Write(path, value, tuple(lane.id for lane in registers.standing(path)))
+
+
+def write_secret(path: Path, text: str, salt: bytes, context: Context) -> tuple[Write, Secrets]:
+    """Return the write of a secret (JSON text), and its value, which travels beside the envelope."""
+    # One command brings one salt; the path makes it differ from value to value.
+    own_salt = sha256(salt + path.encode()).digest()[:16]
+    write = replace(context.registers, path, Secret(secret_hash(own_salt, text)))
+    return write, {path: (own_salt, text)}
+
+
+def to_text(value: object) -> str:
+    """Return a value of ours as JSON text."""
+    return orjson.dumps(value).decode()

@@ -1,0 +1,190 @@
+"""Where a key's value comes from: the level that gives it, what that overrides, and which concurrent writes it beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from cluster_store.core.cluster import Cluster
+from cluster_store.core.history import plain
+from cluster_store.core.naming import iso_time, show_level
+from cluster_store.core.registers import (
+    Lane,
+    LaneValue,
+    Registers,
+    differing,
+    element_prefix,
+    rank,
+    setting_path,
+    split_setting,
+    winner,
+)
+from cluster_store.core.settings import KNOCKED_OUT, PRESENT, effective, is_set
+from cluster_store.core.state import Appended
+from cluster_store.core.types import Level, MachineId, RecordId
+
+#: Finds the event that wrote a lane.
+FindEvent = Callable[[RecordId], Appended]
+
+
+class Beaten(msgspec.Struct, frozen=True):
+    """A concurrent write that still stands, says something else and is not the value."""
+
+    lane: Lane
+    why: str
+
+
+class Source(msgspec.Struct, frozen=True):
+    """What one level says of a key, or of one element of it."""
+
+    level: Level
+    #: The lane that counts there; its value is None where the key was unset.
+    lane: Lane
+    beaten: tuple[Beaten, ...]
+
+    @property
+    def value(self) -> LaneValue:
+        """What it says."""
+        return self.lane.value
+
+
+class Story(msgspec.Struct, frozen=True):
+    """All that the levels say of one register's key or element, the most specific first."""
+
+    #: JSON text of an element of a set; None where it is about a plain key.
+    element: str | None
+    sources: tuple[Source, ...]
+
+    @property
+    def effective(self) -> Source | None:
+        """The level that gives the value, None where it is unset at all of them."""
+        return next((source for source in self.sources if source.value is not None), None)
+
+    @property
+    def overridden(self) -> tuple[Source, ...]:
+        """The less specific levels that would give another value if that one did not."""
+        valued = [source for source in self.sources if source.value is not None]
+        return tuple(valued[1:])
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """Why a key has its value on a machine."""
+
+    key: str
+    machine: MachineId
+    #: JSON text, a secret's hash, or None where it is unset.
+    value: LaneValue
+    #: Whether the key is a set, with a story for each element; else there is one story, or none.
+    is_set: bool
+    stories: tuple[Story, ...]
+
+
+def explain(registers: Registers, cluster: Cluster, machine: MachineId, key: str) -> Explanation:
+    """Return why a key has its value on a machine, or why it has none."""
+    levels = cluster.levels_for(machine)
+    value = effective(registers, levels, key)
+    elements = is_set(registers, key)
+    stories = _element_stories(registers, levels, key) if elements else [_story(registers, levels, key)]
+    told = tuple(story for story in stories if story.sources)
+    return Explanation(key, machine, value.value if value else None, elements, told)
+
+
+def _story(registers: Registers, levels: Sequence[Level], key: str) -> Story:
+    found = [(level, registers.standing(setting_path(level, key))) for level in levels]
+    return Story(None, tuple(_source(level, lanes, lanes) for level, lanes in found if lanes))
+
+
+def _element_stories(registers: Registers, levels: Sequence[Level], key: str) -> Iterator[Story]:
+    stories: dict[str, list[Source]] = {}
+    for level in levels:
+        for path, lanes in registers.under(element_prefix(level, key)):
+            parts = split_setting(path)
+            if parts is not None and parts[2] is not None and lanes:
+                present = tuple(lane for lane in lanes if lane.value == PRESENT)
+                stories.setdefault(parts[2], []).append(_source(level, present or lanes, lanes))
+    for element, sources in sorted(stories.items()):
+        yield Story(element, tuple(sources))
+
+
+def _source(level: Level, candidates: tuple[Lane, ...], lanes: tuple[Lane, ...]) -> Source:
+    lane = winner(candidates)
+    assert lane is not None
+    others = sorted((other for other in lanes if differing((lane, other))), key=rank, reverse=True)
+    return Source(level, lane, tuple(Beaten(other, _why(lane, other, other in candidates)) for other in others))
+
+
+def _why(lane: Lane, other: Lane, comparable: bool) -> str:
+    """Return why one lane is the value and not another."""
+    if not comparable:
+        return "an addition to a set survives a removal that did not know of it"
+    if other.weak and not lane.weak:
+        return "a person's change goes before a timer's"
+    if lane.hybrid > other.hybrid:
+        return "it was written later"
+    return "both were written at the same time, and its id is the greater"
+
+
+# --- for scripts ---
+
+
+def to_json(explanation: Explanation, cluster: Cluster, find: FindEvent) -> dict[str, Any]:
+    """Return what ``explain --json`` says.
+
+    For a plain key: ``level``, ``written``, ``overrides`` and ``beat``; for a set the same for each of its
+    ``elements``. ``unset`` holds the more specific levels at which the key was unset.
+    """
+    shown: dict[str, Any] = {
+        "key": explanation.key,
+        "machine": cluster.hostname(explanation.machine),
+        "set": explanation.is_set,
+        "value": plain(explanation.value),
+    }
+    stories = [_story_to_json(story, cluster, find) for story in explanation.stories]
+    if explanation.is_set:
+        return shown | {"elements": stories}
+    return shown | (stories[0] if stories else {})
+
+
+def _story_to_json(story: Story, cluster: Cluster, find: FindEvent) -> dict[str, Any]:
+    source = story.effective
+    shown: dict[str, Any] = {"level": None, "written": None, "beat": []}
+    if source is not None:
+        shown = source_to_json(source, cluster, find)
+        shown.pop("value")
+    if story.element is not None:
+        present = source is not None and source.value != KNOCKED_OUT
+        shown = {"element": plain(story.element), "present": present, **shown}
+    return shown | {
+        "overrides": [source_to_json(other, cluster, find) for other in story.overridden],
+        "unset": [source_to_json(other, cluster, find) for other in story.sources if other.value is None],
+    }
+
+
+def source_to_json(source: Source, cluster: Cluster, find: FindEvent) -> dict[str, Any]:
+    """Return what a level says, by whom, and what that beat."""
+    return {
+        "level": show_level(source.level, cluster),
+        "value": plain(source.value),
+        "written": written_to_json(find(source.lane.id), cluster),
+        "beat": [
+            {"value": plain(beaten.lane.value), "why": beaten.why, **written_to_json(find(beaten.lane.id), cluster)}
+            for beaten in source.beaten
+        ],
+    }
+
+
+def written_to_json(added: Appended, cluster: Cluster) -> dict[str, Any]:
+    """Return who wrote something, where, when and why, and when this machine learnt of it."""
+    envelope = added.record.envelope
+    return {
+        "event": added.record.id,
+        "machine": cluster.hostname(envelope.machine),
+        "seq": envelope.seq,
+        "user": envelope.user,
+        "kind": envelope.kind,
+        "time": iso_time(envelope.time),
+        "learnt": iso_time(added.learnt),
+        "comment": envelope.comment,
+    }
