@@ -194,7 +194,9 @@ def _meet_again(stage: Stage) -> None:
     relays = stage.ask("mx2", "get", "relay.hosts")["value"]
     stage.expect(sorted(relays) == ["192.0.2.1", "192.0.2.2", "198.51.100.7"], "every addition to a set survives")
     stage.run("mx2", "get", "relay.hosts")
-    stage.expect(stage.ask("mx1", "get", "tls.level", "--machine", "mx3.example.com")["value"] == "encrypt", "tls.level")
+    stage.expect(
+        stage.ask("mx1", "get", "tls.level", "--machine", "mx3.example.com")["value"] == "encrypt", "tls.level"
+    )
     stage.say("6. What both sides changed is kept, both values, and shown until somebody settles it")
     stage.run("mx2", "clustercheck", status=3)
     found = stage.ask("mx2", "clustercheck", status=3)["conflicts"]
@@ -219,5 +221,3 @@ def _look_back(stage: Stage) -> None:
 
 def _lines(stage: Stage, machine: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stage.run(machine, "log", "--json", show=False).splitlines()]
-
-

@@ -24,5 +24,5 @@ def get(
 
     The machine's own value counts, else its group's, else the cluster's. Exit status 1 where it is not set.
     """
-    refuse_both(machine, level)
+    refuse_both(context, machine, level)
     return lookup.show(context.obj, key, machine=machine, level=level, default=default, raw=raw)

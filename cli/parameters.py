@@ -28,8 +28,29 @@ Comment = Annotated[str, typer.Option("-m", "--comment", metavar="TEXT", help="W
 Prefix = Annotated[str, typer.Option("--prefix", metavar="P", help="Only keys that begin with this.")]
 PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read it from standard input.")]
 
+Interfaces = Annotated[
+    list[str] | None,
+    typer.Option("--interface", metavar="NAME=ADDRESS", help="An IP interface; repeat it for each, the first first."),
+]
+PlatformVersion = Annotated[
+    str | None,
+    typer.Option("--platform-version", metavar="V", help="What all members must share; by default this program's."),
+]
+SshPort = Annotated[
+    int | None,
+    typer.Option("--ssh-port", metavar="N", min=0, max=65535, help="Where it listens for SSH; 0 takes a free one."),
+]
+CcsPort = Annotated[
+    int | None,
+    typer.Option("--ccs-port", metavar="N", min=0, max=65535, help="Where it listens for CCS; 0 takes a free one."),
+]
+Listen = Annotated[
+    str | None,
+    typer.Option("--listen", metavar="ADDRESS", help="Listen at this address; otherwise at the first interface's."),
+]
 
-def refuse_both(machine: str | None, level: str | None) -> None:
-    """Raise BadParameter where both --machine and --level were given: they answer different questions."""
+
+def refuse_both(context: typer.Context, machine: str | None, level: str | None) -> None:
+    """Fail where both --machine and --level were given: they answer different questions."""
     if machine is not None and level is not None:
-        raise typer.BadParameter("--machine shows what is effective and --level what is kept: give one of them")
+        context.fail("--machine shows what is effective and --level what is kept: give one of them")

@@ -24,5 +24,5 @@ def passwd(
     """
     password = prompts.new_password(name, from_stdin=password_stdin)
     result = context.obj.execute("passwd", user=name, password=password)
-    context.obj.show({"user": name, **result}, lambda: None)
     note(f"the password of {name} is changed, event {result['event'][:12]}")
+    context.obj.show({"user": name, **result})

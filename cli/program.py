@@ -75,8 +75,12 @@ Store = Annotated[
 ]
 
 
-def _everywhere(json: Json = False, version: Version = False) -> None:
+def _of_commands(json: Json = False, version: Version = False) -> None:
     """Carry the options that every command has."""
+
+
+def _of_groups(store: Store = None, json: Json = False, version: Version = False) -> None:
+    """Carry the options that stand before a command."""
 
 
 # --- commands ------------------------------------------------------------------------------------------
@@ -117,10 +121,10 @@ class _Group(TyperGroup):
     #: Heading of the help -> the commands under it.
     sections: Mapping[str, Mapping[str, Entry]]
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's signature
         return list(self.entries)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | TyperGroup | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | TyperGroup | None:  # noqa: ARG002 - the same
         name = cmd_name.lower()
         if name not in self.entries:
             return None
@@ -131,9 +135,9 @@ class _Group(TyperGroup):
         if command is None:
             close = get_close_matches(args[0].lower(), self.entries, n=3)
             ctx.fail(f"there is no command '{args[0]}'" + (f"; is it {' or '.join(close)}?" if close else ""))
-        return command.name, command, args[1:]
+        return args[0].lower(), command, args[1:]
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - the same
         for title, entries in self.sections.items():
             with formatter.section(title):
                 formatter.write_dl([(name, entry.help) for name, entry in entries.items()])
@@ -142,7 +146,7 @@ class _Group(TyperGroup):
 def _command(name: str, entry: Entry) -> TyperCommand:
     function = getattr(import_module(f".{entry.module}", __package__), entry.function)
     command = _made(function, name=name, cls=_Command)
-    command.params += _made(_everywhere).params
+    command.params += _made(_of_commands).params
     return command
 
 
@@ -160,13 +164,14 @@ def _group(name: str) -> _Group:
     app = typer.Typer(name=name, cls=_Group, help=purpose, add_completion=False, rich_markup_mode=None)
 
     @app.callback(invoke_without_command=True)
-    def entrance(context: typer.Context, store: Store = None, json: Json = False, version: Version = False) -> None:
+    def entrance(context: typer.Context) -> None:
         if context.invoked_subcommand is None:
             note(context.get_help())
             raise typer.Exit(USAGE)
 
     group = typer.main.get_command(app)
     assert isinstance(group, _Group)
+    group.params += _made(_of_groups).params
     group.entries = FAMILIES.get(name, COMMANDS)
     group.sections = {"Operations": FAMILIES[name]} if name in FAMILIES else SECTIONS
     return group

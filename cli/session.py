@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Names the store's folder where --store does not.
 STORE_VARIABLE = "CLUSTER_STORE"
+#: Shown in place of a secret, as JSON text.
+SECRET = '"(secret)"'  # noqa: S105 - says that there is one
 
 
 class Session:
@@ -56,14 +58,14 @@ class Session:
         """Have an operation done, telling people how it goes on. Raises ClusterStoreError."""
         return bootstrap.execute(self.root, operation, arguments, note)
 
-    def show(self, document: Any, words: Callable[[], None]) -> None:
+    def show(self, document: Any, words: Callable[[], None] | None = None) -> None:
         """Print one JSON document, or call ``words`` to tell people the same.
 
         ``msgspec.Raw`` in the document stands for JSON text that is printed exactly as it is.
         """
         if self.as_json:
             print_json(document)
-        else:
+        elif words is not None:
             words()
 
 

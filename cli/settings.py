@@ -33,11 +33,11 @@ def set_(
     A secret's value is never an argument, because other users of the host can see those.
     """
     if secret and value is not None:
-        raise typer.BadParameter("a secret is asked for, or read with --password-stdin: leave VALUE out")
+        context.fail("a secret is asked for, or read with --password-stdin: leave VALUE out")
     if not secret and value is None:
-        raise typer.BadParameter("VALUE is missing")
+        context.fail("VALUE is missing")
     if password_stdin and not secret:
-        raise typer.BadParameter("--password-stdin reads a secret: add --secret")
+        context.fail("--password-stdin reads a secret: add --secret")
     if value is None:
         text = from_python(prompts.secret(key, from_stdin=password_stdin), "the value")
     else:
@@ -89,5 +89,5 @@ def _report(session: Session, key: str, done: str, result: dict[str, Any]) -> No
         told = f"{key}: {done} at {level}, event {result['event'][:12]}"
     else:
         told = f"{key}: nothing to change at {level}"
-    session.show({"key": key, **result}, lambda: None)
     note(told)
+    session.show({"key": key, **result})

@@ -216,6 +216,7 @@ class Host:
             "listen": self._listening_at[0] if self._listening_at else "",
             "ssh_port": self._listener.port if self._listener else me.ssh_port,
             "ccs_port": me.ccs_port,
+            "fingerprint": Keys.fingerprint(self.keys.host_key_line),
             "process": os.getpid(),
         }
 

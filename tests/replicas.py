@@ -77,7 +77,7 @@ class Machine:
         #: Why links were closed from this side, and what an operator should hear of.
         self.closed: list[Close] = []
         self.notices: list[str] = []
-        self._fleet = fleet
+        self.fleet = fleet
         self._replies: list[Reply] = []
 
     @property
@@ -120,9 +120,9 @@ class Machine:
 
         Raises the error of the first that was refused.
         """
-        self._fleet.now += 1000
+        self.fleet.now += 1000
         requests = [Request(number, command, "os:root", "local") for number, command in enumerate(given)]
-        await self.feed(Submit(requests, self._fleet.now, Epoch(self._fleet.fresh(8).hex())))
+        await self.feed(Submit(requests, self.fleet.now, Epoch(self.fleet.fresh(8).hex())))
         replies, self._replies = self._replies, []
         for reply in replies:
             if reply.error is not None:
@@ -133,7 +133,7 @@ class Machine:
     async def set(self, key: str, value: str, level: str | None = None, *, secret: bool = False) -> dict[str, Any]:
         """Set a key to a JSON text."""
         return await self.command(
-            commands.SetSetting(key=key, value=value, level=level, secret=secret, salt=self._fleet.fresh(16))
+            commands.SetSetting(key=key, value=value, level=level, secret=secret, salt=self.fleet.fresh(16))
         )
 
     async def feed(self, given: Input) -> None:
@@ -149,7 +149,7 @@ class Machine:
             return False
         link, message = self.inbox.popleft()
         if link in self.links:
-            await self.feed(Received(link, message, self._fleet.now))
+            await self.feed(Received(link, message, self.fleet.now))
         return True
 
     async def _perform(self, effect: Effect) -> None:
@@ -171,7 +171,7 @@ class Machine:
             self.notices.append(effect.text)
         elif isinstance(effect, Close):
             self.closed.append(effect)
-            await self._fleet.drop(self, effect.link)
+            await self.fleet.drop(self, effect.link)
 
     async def _append(self, effect: Append) -> None:
         try:

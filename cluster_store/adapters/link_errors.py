@@ -6,7 +6,18 @@ peer's own words, so control characters are taken out: a terminal would obey the
 
 from __future__ import annotations
 
+import os
+import socket
+
 from cluster_store.core.errors import LinkError
+
+
+def reason(error: Exception) -> str:
+    """Return why an attempt failed, in the system's or the library's words."""
+    if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
+        # asyncio puts the address where the system's words should be.
+        return os.strerror(error.errno)
+    return getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
 
 
 def _printable(text: str) -> str:

@@ -12,14 +12,16 @@ from contextlib import closing
 from pathlib import Path
 
 from cluster_store.adapters.sqlite_projection import rebuild
-from cluster_store.adapters.sqlite_schema import transaction
+from cluster_store.adapters.sqlite_schema import SCHEMA_VERSION, transaction
 from cluster_store.core.types import MachineId
 
 #: Changes the tables to the next version's. Records and secrets must keep what they hold; all else is rebuilt.
 Step = Callable[[sqlite3.Connection], None]
 
-#: STEPS[0] leads from schema 1 to 2, and so on: there are ``SCHEMA_VERSION - 1``.
+#: The first one leads from schema 1 to 2, and so on.
 STEPS: tuple[Step, ...] = ()
+
+assert len(STEPS) == SCHEMA_VERSION - 1
 
 
 def migrate(connection: sqlite3.Connection, path: Path, version: int, steps: Sequence[Step] = STEPS) -> None:

@@ -165,9 +165,9 @@ class _Call:
         try:
             async with asyncio.timeout(self._times.connect):
                 connection = await self._connect(None)
-        except asyncssh.HostKeyNotVerifiable:
-            return self._client.offered
         except (asyncssh.Error, OSError, UnicodeError) as error:
+            if self._client.offered:
+                return self._client.offered
             raise self._translate(error, "", "") from error
         connection.abort()
         raise AssertionError("a connection was made although no host key was accepted")
@@ -175,8 +175,9 @@ class _Call:
     async def open(self, subsystem: str, *, pinned: str, who: str, **login: Any) -> FrameStream:
         """Log in and open a subsystem, accepting only the pinned host key."""
         try:
+            Keys.fingerprint(pinned)
             key = asyncssh.import_public_key(pinned)
-        except asyncssh.KeyImportError as error:
+        except (InvalidValue, asyncssh.KeyImportError) as error:
             raise Malformed(f"the host key on record for {self.where} is no OpenSSH key: {pinned[:80]!r}") from error
         try:
             async with asyncio.timeout(self._times.connect) as self._deadline:
@@ -199,18 +200,24 @@ class _Call:
 
     async def _connect(self, pinned: asyncssh.SSHKey | None, **login: Any) -> asyncssh.SSHClientConnection:
         _have_local_name()
-        return await asyncssh.connect(
-            sock=await self._socket(),
-            client_factory=lambda: self._client,
-            client_version="cluster-store",
-            known_hosts=([pinned] if pinned else [], [], []),
-            server_host_key_algs=["ssh-ed25519"],
-            keepalive_interval=self._times.keepalive,
-            keepalive_count_max=self._times.keepalive_missed,
-            **_NO_FILES,
-            **ALGORITHMS,
-            **login,
-        )
+        connected = await self._socket()
+        try:
+            return await asyncssh.connect(
+                sock=connected,
+                client_factory=lambda: self._client,
+                client_version="cluster-store",
+                known_hosts=([pinned] if pinned else [], [], []),
+                server_host_key_algs=["ssh-ed25519"],
+                keepalive_interval=self._times.keepalive,
+                keepalive_count_max=self._times.keepalive_missed,
+                **_NO_FILES,
+                **ALGORITHMS,
+                **login,
+            )
+        except BaseException:
+            # asyncssh closes it once a connection was begun, but not before.
+            connected.close()
+            raise
 
     async def _socket(self) -> socket.socket:
         """Look the name up and connect to the first of its addresses that answers, each having its share of the time.
@@ -239,7 +246,7 @@ class _Call:
     def _translate(self, error: Exception, pinned: str, who: str) -> LinkError:
         match error:
             case socket.gaierror() | UnicodeError():
-                return link_errors.no_such_name(self.where, _reason(error))
+                return link_errors.no_such_name(self.where, link_errors.reason(error))
             case TimeoutError() if self._logging_in:
                 return link_errors.dropped(self.where, f"no answer to the login within {self._times.login:g} s")
             case TimeoutError():
@@ -254,16 +261,9 @@ class _Call:
             case asyncssh.ProtocolError() | asyncssh.ProtocolNotSupported() | asyncssh.KeyExchangeFailed():
                 return link_errors.unreachable(self.where, f"what answers is no cluster-store service ({error.reason})")
             case asyncssh.DisconnectError() | ConnectionResetError() | BrokenPipeError():
-                return link_errors.dropped(self.where, _reason(error))
+                return link_errors.dropped(self.where, link_errors.reason(error))
             case _:
-                return link_errors.unreachable(self.where, _reason(error))
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
-        # asyncio puts the address where the system's words should be.
-        return os.strerror(error.errno)
-    return getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+                return link_errors.unreachable(self.where, link_errors.reason(error))
 
 
 def _have_local_name() -> None:

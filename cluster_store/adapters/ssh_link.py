@@ -27,8 +27,9 @@ from cluster_store.core.types import MachineId
 LINK_SUBSYSTEM = "cluster-store-link"
 REQUEST_SUBSYSTEM = "cluster-store-request"
 
-#: Bytes under way before the receiver has taken them: the rate over a far link is at most this for each round trip
-#: (0.85 MB/s over a satellite), and what a receiver that does not read makes both sides hold.
+#: Bytes under way before the receiver has taken them. More would be faster over a far link, where this is the most for
+#: each round trip (0.85 MB/s over a satellite). Less would be safer over a slow one, where the answer to a keepalive
+#: waits behind them (below about 10 kB/s, longer than keepalive does), and where nobody reads, both sides hold them.
 WINDOW_BYTES = 512 * 1024
 #: asyncssh's work is mostly for each packet, so large ones are cheap; OpenSSH sends at most 32 KiB whatever we allow.
 PACKET_BYTES = 128 * 1024
@@ -67,7 +68,7 @@ class Times:
     #: Silence after which the peer is asked whether it is there, and how often it may leave that unanswered.
     keepalive: float = 15.0
     keepalive_missed: int = 3
-    #: A peer that neither takes nor sends a byte of a frame that was begun. Twice what a window takes at 8 KiB/s.
+    #: A peer that neither takes nor sends a byte of a frame that was begun. A window takes half of that at 8 KiB/s.
     stall: float = 120.0
     #: The answer to a person's request.
     reply: float = 60.0

@@ -17,6 +17,7 @@ from typing import Any
 import asyncssh
 import orjson
 
+from cluster_store.adapters import link_errors
 from cluster_store.adapters.keys import Keys
 from cluster_store.adapters.ssh_link import (
     ALGORITHMS,
@@ -88,7 +89,7 @@ class SshListener:
             )
         except OSError as error:
             raise Refused(
-                f"cannot listen on {host_port(address, port)}: {error.strerror or error}",
+                f"cannot listen on {host_port(address, port)}: {link_errors.reason(error)}",
                 "Choose an address of this machine and a free port; ports below 1024 need special rights.",
             ) from error
         self.port = self._acceptor.get_port()

@@ -22,14 +22,16 @@ import orjson
 from cluster_store.core.causality import Removal, is_removed
 from cluster_store.core.errors import Malformed
 from cluster_store.core.events import FIRST_KINDS, misplaced
-from cluster_store.core.limits import HYBRID_MAX
+from cluster_store.core.limits import HYBRID_MAX, VALUE_BYTES_MAX
 from cluster_store.core.records import (
     KEY_BYTES,
+    SALT_BYTES,
     Envelope,
     FutureFormat,
     Record,
     decode,
     fault,
+    is_value,
     machine_id,
     seal_is_valid,
     secret_hash,
@@ -291,7 +293,12 @@ def _true_secrets(record: Record, offered: Secrets) -> Secrets:
     return {
         write.path: offered[write.path]
         for write in record.envelope.writes
-        if isinstance(write.value, Secret)
-        and write.path in offered
-        and secret_hash(*offered[write.path]) == write.value.secret
+        if isinstance(write.value, Secret) and write.path in offered and _is_true(write.value, *offered[write.path])
     }
+
+
+def _is_true(secret: Secret, salt: bytes, text: str) -> bool:
+    # Without the size of the salt, whoever passes a record on could move the border between salt and value.
+    if len(salt) != SALT_BYTES or len(text.encode()) > VALUE_BYTES_MAX:
+        return False
+    return secret_hash(salt, text) == secret.secret and is_value(text)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 import orjson
 
 from cluster_store.core.causality import Removal, is_removed
 from cluster_store.core.errors import NotFound, Refused
+from cluster_store.core.limits import TIME_MAX
 from cluster_store.core.registers import CLUSTER, Lane, Registers, group_level, machine_level, rank, winner
 from cluster_store.core.types import GroupId, Level, MachineId, Path, RecordId
 from cluster_store.core.values import quote_part
@@ -37,8 +38,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     #: IP interface names and their addresses; the first one's address is what peers dial by IP.
     interfaces: dict[str, str] = {}
     version: str = ""
-    ssh_port: int = 22
-    ccs_port: int = 2222
+    ssh_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 22
+    ccs_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 2222
     listen: str = ""
     #: Where peers dial it, where that is neither its hostname nor its first interface.
     address: str = ""
@@ -50,6 +51,21 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     detached: RecordId | None = None
     detached_by: str = ""
     detached_at: int = 0
+
+
+class _Detachment(msgspec.Struct, frozen=True):
+    """What the register of a machine's detachment holds."""
+
+    by: str
+    at: Annotated[int, msgspec.Meta(ge=0, le=TIME_MAX)]
+
+
+#: Name, type and default of what a machine says of itself in registers of the same names.
+_ATTRIBUTES = [
+    (field.name, field.type, field.default_factory() if field.default is msgspec.NODEFAULT else field.default)
+    for field in msgspec.structs.fields(Machine)
+    if field.name not in ("id", "group", "joined", "detached", "detached_by", "detached_at")
+]
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -155,6 +171,8 @@ def _same(one: str, two: str) -> bool:
 
 
 _Named = TypeVar("_Named", Machine, Group)
+_Kind = TypeVar("_Kind")
+_Default = TypeVar("_Default")
 
 
 def _only(found: list[_Named], what: str, name: str, known: list[str]) -> _Named:
@@ -171,20 +189,20 @@ def _only(found: list[_Named], what: str, name: str, known: list[str]) -> _Named
 
 def read(registers: Registers) -> Cluster:
     """Build the read model from the registers of the cluster scope."""
-    values = {path: _plain(lane) for path, lane in _winners(registers, "cluster/")}
+    about = dict(_winners(registers, "cluster/"))
     groups, successors, created = _groups(registers)
     removals = _removals(registers)
     machines, removed = {}, {}
     for machine, attributes in _attributes(registers, "machine/").items():
         key = MachineId(machine)
         if is_removed(key, removals):
-            removed[key] = str(_plain(attributes["hostname"])) if "hostname" in attributes else ""
+            removed[key] = _value(attributes.get("hostname"), str, "")
         else:
             group = group_of(attributes.get("group"), groups, successors, created)
             machines[key] = _machine(key, group, attributes)
     return Cluster(
-        name=values.get(Path("cluster/name")) or "",
-        by=values.get(Path("cluster/by")) or "hostname",
+        name=_value(about.get(Path("cluster/name")), str, ""),
+        by=_value(about.get(Path("cluster/by")), str, "hostname"),
         groups=groups,
         machines=dict(sorted(machines.items(), key=lambda item: (item[1].hostname.casefold(), item[0]))),
         removed=removed,
@@ -215,7 +233,7 @@ def group_of(
     If its group was deleted meanwhile, follow the deleted groups' successors; on a dead end or a circle,
     take the live group that was created first.
     """
-    group = GroupId(_plain(lane) or "") if lane else GroupId("")
+    group = GroupId(_value(lane, str, ""))
     passed: set[GroupId] = set()
     while group not in live and group in successors and group not in passed:
         passed.add(group)
@@ -239,7 +257,7 @@ def _groups(
             continue
         key = GroupId(group)
         if attribute == "name":
-            names[key] = _plain(chosen) or group
+            names[key] = _value(chosen, str, group)
         elif attribute == "created":
             created[key] = min((lane.hybrid, lane.id) for lane in lanes)
         elif attribute == "deleted":
@@ -250,12 +268,12 @@ def _groups(
         last = max(known, key=lambda group: rank(deleted[group]))
         live = {last: known[last]}
     ordered = dict(sorted(live.items(), key=lambda item: (item[1].name.casefold(), item[0])))
-    return ordered, {group: GroupId(_plain(lane) or "") for group, lane in deleted.items()}, created
+    return ordered, {group: GroupId(_value(lane, str, "")) for group, lane in deleted.items()}, created
 
 
 def _removals(registers: Registers) -> frozenset[Removal]:
     return frozenset(
-        Removal(MachineId(path.split("/")[1]), lane.hybrid, lane.id, tuple(_plain(lane) or ()))
+        Removal(MachineId(path.split("/")[1]), lane.hybrid, lane.id, tuple(_value(lane, list[MachineId], [])))
         for path, lanes in registers.under("machine/")
         if path.endswith("/removed")
         for lane in lanes
@@ -271,26 +289,18 @@ def _attributes(registers: Registers, prefix: str) -> dict[str, dict[str, Lane]]
 
 
 def _machine(machine: MachineId, group: GroupId, attributes: Mapping[str, Lane]) -> Machine:
-    values = {
-        name: value
-        for name, lane in attributes.items()
-        if name in Machine.__struct_fields__ and (value := _plain(lane)) is not None
-    }
-    detached = attributes.get("detached")
-    told = _plain(detached) if detached else None
-    values |= {
-        "id": machine,
-        "group": group,
-        "joined": any(name.startswith("epoch:") for name in attributes),
-        "detached": detached.id if detached and told else None,
-        "detached_by": told["by"] if told else "",
-        "detached_at": told["at"] if told else 0,
-    }
-    try:
-        return msgspec.convert(values, Machine)
-    except msgspec.ValidationError:
-        # A member wrote an attribute in a wrong shape; the machine stays visible by its id.
-        return Machine(id=machine, group=group)
+    lane = attributes.get("detached")
+    told = _value(lane, _Detachment, None)
+    values = {name: _value(attributes.get(name), kind, default) for name, kind, default in _ATTRIBUTES}
+    return Machine(
+        id=machine,
+        group=group,
+        joined=any(name.startswith("epoch:") for name in attributes),
+        detached=lane.id if lane is not None and told is not None else None,
+        detached_by=told.by if told is not None else "",
+        detached_at=told.at if told is not None else 0,
+        **values,
+    )
 
 
 def _users(registers: Registers) -> dict[str, User]:
@@ -331,5 +341,11 @@ def _winners(registers: Registers, prefix: str) -> Iterable[tuple[Path, Lane]]:
             yield path, lane
 
 
-def _plain(lane: Lane) -> Any:
-    return orjson.loads(lane.value) if isinstance(lane.value, str) else None
+def _value(lane: Lane | None, kind: type[_Kind], default: _Default) -> _Kind | _Default:
+    """Return what a lane says if it has the right shape, else the default: a member can write anything anywhere."""
+    if lane is None or not isinstance(lane.value, str):
+        return default
+    try:
+        return msgspec.json.decode(lane.value, type=kind)
+    except msgspec.DecodeError:
+        return default

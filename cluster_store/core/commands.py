@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 
@@ -9,6 +11,10 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknow
     """Base of all commands."""
 
     comment: str = ""
+
+
+#: A port that can be listened on and dialled, or 0 for any free one.
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,8 +26,8 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     serial: str
     interfaces: dict[str, str] = {}
     version: str
-    ssh_port: int
-    ccs_port: int
+    ssh_port: Port
+    ccs_port: Port
     listen: str
     #: OpenSSH public key lines.
     host_key: str
@@ -50,8 +56,8 @@ class ChangeMachine(Command, frozen=True, kw_only=True):
     serial: str | None = None
     interfaces: dict[str, str] | None = None
     version: str | None = None
-    ssh_port: int | None = None
-    ccs_port: int | None = None
+    ssh_port: Port | None = None
+    ccs_port: Port | None = None
     listen: str | None = None
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from typing import Any
 
 import msgspec
 import orjson
 
 from cluster_store.core.causality import Line
 from cluster_store.core.cluster import ADMIN, ROLES, Cluster
+from cluster_store.core.history import FindEvent, plain, written_to_json
 from cluster_store.core.naming import one_line, show_event, show_path
 from cluster_store.core.registers import Lane, Registers, Secret, rank, split_setting, winner
 from cluster_store.core.settings import SET_KIND
@@ -91,6 +93,20 @@ def _rank(path: Path, lane: Lane) -> tuple[bool, int, object]:
     return (user.get("deleted") is True, -ROLES.index(role) if role in ROLES else -len(ROLES), rank(lane))
 
 
+def to_json(conflict: Conflict, cluster: Cluster, find: FindEvent) -> dict[str, Any]:
+    """Return a conflict as ``clustercheck --json`` shows it: ``unset`` tells a value of null from none at all."""
+    lanes = [
+        {**written_to_json(find(lane.id), cluster), "value": plain(lane.value), "unset": lane.value is None}
+        for lane in conflict.lanes
+    ]
+    return {
+        "path": show_path(conflict.path, cluster),
+        "kind": conflict.kind,
+        "lanes": lanes,
+        "winner": conflict.winner.id,
+    }
+
+
 # --- problems ---
 
 
@@ -128,7 +144,7 @@ def _shared_names(cluster: Cluster) -> Iterator[Problem]:
                 ids = ", ".join(owner for _, _, owner in alike)
                 yield Problem(
                     f"{what}s with one name",
-                    f"{len(alike)} {what}s are named {one_line(alike[0][1])} ({ids}): {cures[what]}; until then, use ids",
+                    f"{len(alike)} {what}s are named {one_line(alike[0][1])} ({ids}): {cures[what]}",
                 )
 
 

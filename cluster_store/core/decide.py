@@ -10,10 +10,10 @@ import msgspec
 from cluster_store.core import commands, decide_settings, settings
 from cluster_store.core.admission import key_path
 from cluster_store.core.cluster import ADMIN, MAIN_GROUP, ROLES, Cluster, Machine, group_id
-from cluster_store.core.decision import Context, Decision, replace, to_text, write_secret
-from cluster_store.core.errors import NotFound, Refused
+from cluster_store.core.decision import Context, Decision, replace, says, to_text, write_secret
+from cluster_store.core.errors import InvalidValue, NotFound, Refused
 from cluster_store.core.events import Event
-from cluster_store.core.records import machine_id
+from cluster_store.core.records import KEY_BYTES, machine_id
 from cluster_store.core.registers import (
     CLUSTER,
     Secret,
@@ -27,6 +27,9 @@ from cluster_store.core.registers import (
 from cluster_store.core.requirements import check_join, check_unique
 from cluster_store.core.types import Epoch, Level, MachineId, Path
 from cluster_store.core.values import check_name
+
+#: Why a machine cannot be let in without a group's name; whoever asked can choose one and ask again.
+SEVERAL_GROUPS = "the cluster has several groups"
 
 
 def decide(command: commands.Command, context: Context) -> Decision:
@@ -54,6 +57,11 @@ def epoch_path(machine: MachineId, epoch: Epoch) -> Path:
     return Path(f"machine/{machine}/epoch:{epoch}")
 
 
+def group_path(machine: MachineId) -> Path:
+    """Return the register of a machine's group."""
+    return Path(f"machine/{machine}/group")
+
+
 def begin_epoch(context: Context, reason: str, previous: tuple[Epoch, int] | None) -> Event:
     """Return the first event of a new epoch: after a join, or where the store may have a twin.
 
@@ -75,7 +83,7 @@ def _initialise(command: commands.InitialiseMachine, context: Context) -> Decisi
     card = command.card
     if context.cluster.machines:
         raise Refused("this store has a machine already", "make another store with --store DIR")
-    me = machine_id(bytes.fromhex(card.key))
+    me = _identity(card)
     writes = [
         *_card_writes(me, card, context),
         Write(epoch_path(me, context.epoch), to_text({"reason": "created"}), ()),
@@ -83,6 +91,17 @@ def _initialise(command: commands.InitialiseMachine, context: Context) -> Decisi
     admin = {"name": ADMIN, "role": ROLES[-1], "password": command.password, "keys": []}
     write, secrets = write_secret(Path(f"user/{ADMIN}"), to_text(admin), command.salt, context)
     return Decision(Event("MachineInitialised", (*writes, write), {"hostname": card.hostname}, secrets))
+
+
+def _identity(card: commands.Card) -> MachineId:
+    """Return the id of the machine that a card is of."""
+    try:
+        key = bytes.fromhex(card.key)
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise InvalidValue(f"{card.hostname} shows an identity key that is none", "make a new store for that machine")
+    return machine_id(key)
 
 
 def _card_writes(machine: MachineId, card: commands.Card, context: Context) -> list[Write]:
@@ -105,7 +124,8 @@ def _change_machine(command: commands.ChangeMachine, context: Context) -> Decisi
         check_name(changed["hostname"], "hostname")
     if "serial" in changed:
         check_name(changed["serial"], "serial number")
-    check_unique(context.cluster, me.id, changed.get("hostname", me.hostname), changed.get("serial", me.serial))
+    if changed.keys() & {"hostname", "serial"}:
+        check_unique(context.cluster, me.id, changed.get("hostname", me.hostname), changed.get("serial", me.serial))
     if not changed:
         return Decision(None)
     writes = [
@@ -131,7 +151,7 @@ def _create(command: commands.CreateCluster, context: Context) -> Decision:
         replace(registers, Path("cluster/by"), to_text(command.by)),
         replace(registers, Path(f"group/{group}/created"), "true"),
         replace(registers, Path(f"group/{group}/name"), to_text(MAIN_GROUP)),
-        replace(registers, Path(f"machine/{context.me}/group"), to_text(group)),
+        replace(registers, group_path(context.me), to_text(group)),
     ]
     secrets: Secrets = {}
     own = machine_level(context.me)
@@ -166,12 +186,12 @@ def _require_cluster(context: Context) -> None:
 def _admit(command: commands.AdmitMachine, context: Context) -> Decision:
     _require_cluster(context)
     cluster = context.cluster
-    joiner = machine_id(bytes.fromhex(command.card.key))
+    joiner = _identity(command.card)
     if joiner in cluster.removed:
         raise Refused(f"{command.card.hostname} was removed from the cluster", "it needs a new identity to come back")
-    if not command.group and len(cluster.groups) > 1:
+    if not command.group and len(cluster.groups) != 1:
         names = ", ".join(group.name for group in cluster.groups.values())
-        raise Refused("the cluster has several groups", f"say which one with --group: {names}")
+        raise Refused(SEVERAL_GROUPS, f"say which one with --group: {names}")
     group = cluster.group(command.group) if command.group else next(iter(cluster.groups.values()))
     check_join(cluster, context.machine, joiner, command.card)
     standing = context.registers.standing(key_path(joiner))
@@ -179,7 +199,7 @@ def _admit(command: commands.AdmitMachine, context: Context) -> Decision:
         return Decision(None, {"admission": standing[0].id})
     writes = [
         *_card_writes(joiner, command.card, context),
-        replace(context.registers, Path(f"machine/{joiner}/group"), to_text(group.id)),
+        replace(context.registers, group_path(joiner), to_text(group.id)),
     ]
     return Decision(
         Event("MachineAdmitted", tuple(writes), {"hostname": command.card.hostname, "group": group.name}),
@@ -210,12 +230,15 @@ def _named(names: Sequence[str], cluster: Cluster) -> list[Machine]:
 def _move(command: commands.MoveMachines, context: Context) -> Decision:
     _require_cluster(context)
     group = context.cluster.group(command.group)
-    moved = [machine for machine in _named(command.machines, context.cluster) if machine.group != group.id]
+    # Where a rule or a winner alone put a machine into the group, that is written down: no later event can flip it.
+    moved = [
+        machine
+        for machine in _named(command.machines, context.cluster)
+        if not says(context.registers, group_path(machine.id), to_text(group.id))
+    ]
     if not moved:
         return Decision(None)
-    writes = tuple(
-        replace(context.registers, Path(f"machine/{machine.id}/group"), to_text(group.id)) for machine in moved
-    )
+    writes = tuple(replace(context.registers, group_path(machine.id), to_text(group.id)) for machine in moved)
     params = {"machines": [machine.hostname for machine in moved], "group": group.name}
     return Decision(Event("MachinesMoved", writes, params))
 

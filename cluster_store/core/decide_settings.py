@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from cluster_store.core import commands, settings
-from cluster_store.core.decision import Context, Decision, replace, write_secret
+from cluster_store.core.decision import Context, Decision, replace, says, write_secret
 from cluster_store.core.errors import NotFound, Refused
 from cluster_store.core.events import Event
 from cluster_store.core.registers import (
@@ -77,6 +77,8 @@ def _assign(
     """Return the writes that give a key a value; none where it has that value already."""
     registers = context.registers
     if settings.is_set(registers, key):
+        if secret:
+            raise Refused(f"{key} is a set of values, which cannot be secret", "use another key for the secret")
         return _assign_set(registers, level, key, value), {}
     path = setting_path(level, key)
     lanes = registers.standing(path)
@@ -118,7 +120,7 @@ def unset_setting(command: commands.UnsetSetting, context: Context) -> Decision:
         writes = [
             replace(registers, path, False) for path, lanes in registers.under(element_prefix(level, key)) if lanes
         ]
-    elif settings.own_value(registers, level, key):
+    elif any(lane.value is not None for lane in registers.standing(setting_path(level, key))):
         writes = [replace(registers, setting_path(level, key), None)]
     else:
         writes = []
@@ -135,7 +137,7 @@ def add_elements(command: commands.AddElements, context: Context) -> Decision:
     key = check_key(command.key)
     level = _level_of_set(command, context)
     registers = context.registers
-    writes = []
+    writes: list[Write] = []
     if not settings.is_set(registers, key):
         for other in {level: None, **dict.fromkeys(context.cluster.levels_for(context.me))}:
             if settings.own_value(registers, other, key):
@@ -145,9 +147,9 @@ def add_elements(command: commands.AddElements, context: Context) -> Decision:
                 )
         writes.append(replace(registers, kind_path(key), settings.SET_KIND))
     for element in dict.fromkeys(command.elements):
-        lanes = registers.standing(element_path(level, key, element))
-        if not any(lane.value == settings.PRESENT for lane in lanes):
-            writes.append(replace(registers, element_path(level, key, element), settings.PRESENT))
+        path = element_path(level, key, element)
+        if not says(registers, path, settings.PRESENT):
+            writes.append(replace(registers, path, settings.PRESENT))
     return _settings_decision("ElementsAdded", writes, {}, level, context)
 
 
@@ -160,12 +162,14 @@ def remove_elements(command: commands.RemoveElements, context: Context) -> Decis
         raise Refused(f"{key} is not a set of values", f"'unset {key}' takes a plain value away")
     own = settings.own_elements(registers, level, key)
     inherited = _inherited_elements(context, level, key)
-    writes = []
+    writes: list[Write] = []
     for element in dict.fromkeys(command.elements):
+        path = element_path(level, key, element)
         if element in inherited:
-            writes.append(replace(registers, element_path(level, key, element), settings.KNOCKED_OUT))
+            if not says(registers, path, settings.KNOCKED_OUT):
+                writes.append(replace(registers, path, settings.KNOCKED_OUT))
         elif own.get(element, (False, None))[0]:
-            writes.append(replace(registers, element_path(level, key, element), False))
+            writes.append(replace(registers, path, False))
         else:
             raise NotFound(
                 f"{element} is not in {key} at {context.cluster.show_level(level)}",

@@ -9,6 +9,7 @@ import msgspec
 import orjson
 
 from cluster_store.core.cluster import Cluster, Machine
+from cluster_store.core.errors import InvalidValue
 from cluster_store.core.events import Event
 from cluster_store.core.records import secret_hash
 from cluster_store.core.registers import Registers, Secret, Secrets, Write, WriteValue
@@ -44,6 +45,12 @@ def replace(registers: Registers, path: Path, value: WriteValue) -> Write:
     return Write(path, value, tuple(lane.id for lane in registers.standing(path)))
 
 
+def says(registers: Registers, path: Path, value: str) -> bool:
+    """Say whether all lanes of a register agree on a value. Where they do not, writing it settles the conflict."""
+    lanes = registers.standing(path)
+    return bool(lanes) and all(lane.value == value for lane in lanes)
+
+
 def write_secret(path: Path, text: str, salt: bytes, context: Context) -> tuple[Write, Secrets]:
     """Return the write of a secret (JSON text), and its value, which travels beside the envelope."""
     # One command brings one salt; the path makes it differ from value to value.
@@ -53,5 +60,8 @@ def write_secret(path: Path, text: str, salt: bytes, context: Context) -> tuple[
 
 
 def to_text(value: object) -> str:
-    """Return a value of ours as JSON text."""
-    return orjson.dumps(value).decode()
+    """Return a value of ours as JSON text. Raises InvalidValue for text that is not Unicode."""
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError as error:
+        raise InvalidValue(f"the change cannot be written down: {error}", "give text in UTF-8") from error

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from cluster_store.core.cluster import Cluster
-from cluster_store.core.history import plain
-from cluster_store.core.naming import iso_time, show_level
+from cluster_store.core.history import FindEvent, plain, written_to_json
+from cluster_store.core.naming import show_level
 from cluster_store.core.registers import (
     Lane,
     LaneValue,
@@ -22,11 +22,7 @@ from cluster_store.core.registers import (
     winner,
 )
 from cluster_store.core.settings import KNOCKED_OUT, PRESENT, effective, is_set
-from cluster_store.core.state import Appended
-from cluster_store.core.types import Level, MachineId, RecordId
-
-#: Finds the event that wrote a lane.
-FindEvent = Callable[[RecordId], Appended]
+from cluster_store.core.types import Level, MachineId
 
 
 class Beaten(msgspec.Struct, frozen=True):
@@ -112,12 +108,12 @@ def _source(level: Level, candidates: tuple[Lane, ...], lanes: tuple[Lane, ...])
     lane = winner(candidates)
     assert lane is not None
     others = sorted((other for other in lanes if differing((lane, other))), key=rank, reverse=True)
-    return Source(level, lane, tuple(Beaten(other, _why(lane, other, other in candidates)) for other in others))
+    return Source(level, lane, tuple(Beaten(other, _why(lane, other, candidates)) for other in others))
 
 
-def _why(lane: Lane, other: Lane, comparable: bool) -> str:
+def _why(lane: Lane, other: Lane, candidates: tuple[Lane, ...]) -> str:
     """Return why one lane is the value and not another."""
-    if not comparable:
+    if other not in candidates:
         return "an addition to a set survives a removal that did not know of it"
     if other.weak and not lane.weak:
         return "a person's change goes before a timer's"
@@ -172,19 +168,4 @@ def source_to_json(source: Source, cluster: Cluster, find: FindEvent) -> dict[st
             {"value": plain(beaten.lane.value), "why": beaten.why, **written_to_json(find(beaten.lane.id), cluster)}
             for beaten in source.beaten
         ],
-    }
-
-
-def written_to_json(added: Appended, cluster: Cluster) -> dict[str, Any]:
-    """Return who wrote something, where, when and why, and when this machine learnt of it."""
-    envelope = added.record.envelope
-    return {
-        "event": added.record.id,
-        "machine": cluster.hostname(envelope.machine),
-        "seq": envelope.seq,
-        "user": envelope.user,
-        "kind": envelope.kind,
-        "time": iso_time(envelope.time),
-        "learnt": iso_time(added.learnt),
-        "comment": envelope.comment,
     }

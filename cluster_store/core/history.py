@@ -20,6 +20,9 @@ from cluster_store.core.state import Appended
 from cluster_store.core.types import MachineId, RecordId
 from cluster_store.core.values import to_python
 
+#: Finds the event that wrote a lane.
+FindEvent = Callable[[RecordId], Appended]
+
 #: What stands where a secret's value would.
 SECRET = "(secret)"  # noqa: S105 - it is the word for one
 #: Writes of one event that a line for people names; it counts the rest.
@@ -99,6 +102,21 @@ def to_json(added: Appended, cluster: Cluster) -> dict[str, Any]:
         "prev": envelope.prev or None,
         "after": list(envelope.after),
         "learnt": iso_time(added.learnt),
+    }
+
+
+def written_to_json(added: Appended, cluster: Cluster) -> dict[str, Any]:
+    """Return who wrote something, where, when and why, and when this machine learnt of it."""
+    envelope = added.record.envelope
+    return {
+        "event": added.record.id,
+        "machine": cluster.hostname(envelope.machine),
+        "seq": envelope.seq,
+        "user": envelope.user,
+        "kind": envelope.kind,
+        "time": iso_time(envelope.time),
+        "learnt": iso_time(added.learnt),
+        "comment": envelope.comment,
     }
 
 

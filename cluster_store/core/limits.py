@@ -10,6 +10,8 @@ from __future__ import annotations
 
 #: A configuration value is read and typed by people; 64 KiB is a long certificate chain.
 VALUE_BYTES_MAX = 64 * 1024
+#: Nesting of a JSON value: readers recurse, and every reader must get through.
+JSON_DEPTH_MAX = 64
 #: A path must fit on a screen and in an Automerge key that is written with every change.
 PATH_BYTES_MAX = 1024
 #: One event may replace a whole appliance's configuration; Postfix has about a thousand settings.
@@ -20,17 +22,17 @@ REPLACED_PER_WRITE_MAX = 1024
 AFTER_MAX = 4096
 #: An envelope must be hashed, parsed and held in memory at once.
 ENVELOPE_BYTES_MAX = 8 * 1024 * 1024
-#: A comment is a few sentences.
+#: A comment is a few sentences. A user's name and the word for how it was authenticated are shorter.
 COMMENT_BYTES_MAX = 4096
-#: The year 9999 in milliseconds, shifted by the 12 bits of the logical counter.
-HYBRID_MAX = 253_402_300_799_999 << 12
+#: The end of the year 9999 in milliseconds: calendars stop there.
+TIME_MAX = 253_402_300_799_999
+#: The same as hybrid time, shifted by the 12 bits of the logical counter.
+HYBRID_MAX = TIME_MAX << 12
 
 # --- this machine's own business: may differ between machines and versions ---
 
 #: Names are shown in tables, prompts and file names; host names have this bound from DNS.
 NAME_CHARS_MAX = 253
-#: Nesting of a JSON value; Python's parser recurses.
-JSON_DEPTH_MAX = 64
 #: A configuration file is read into memory whole.
 CONFIG_FILE_BYTES_MAX = 32 * 1024 * 1024
 #: One frame of a session: the largest envelope, its secrets, and room to spare.

@@ -11,59 +11,71 @@ Invariants kept here:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import orjson
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from cluster_store.core.errors import Malformed
+from cluster_store.core.errors import InvalidValue, Malformed
 from cluster_store.core.limits import (
     AFTER_MAX,
     COMMENT_BYTES_MAX,
     ENVELOPE_BYTES_MAX,
     HYBRID_MAX,
+    JSON_DEPTH_MAX,
     REPLACED_PER_WRITE_MAX,
+    TIME_MAX,
     VALUE_BYTES_MAX,
     WRITES_PER_EVENT_MAX,
 )
 from cluster_store.core.registers import Secret, Write, valid_path
 from cluster_store.core.types import Epoch, HybridTime, MachineId, RecordId
+from cluster_store.core.values import unquote_part
 
-FORMAT = 1
+FORMAT: Final = 1
 
-#: Sizes: a raw ed25519 key and a signature in bytes, SHA-256 in hex digits.
-KEY_BYTES, SEAL_BYTES, HASH_DIGITS = 32, 64, 64
+#: Sizes: a raw ed25519 key, a signature and a secret's salt in bytes, SHA-256 in hex digits.
+KEY_BYTES, SEAL_BYTES, SALT_BYTES, HASH_DIGITS = 32, 64, 16, 64
 
 _SEAL_CONTEXT = b"cluster-store/record/1"
+
+#: What does not fit is dropped: vectors, tables and other languages must hold whatever is stored.
+_Count = msgspec.Meta(ge=0, le=2**63 - 1)
+_Hash = Annotated[RecordId, msgspec.Meta(min_length=HASH_DIGITS, max_length=HASH_DIGITS)]
+#: A hash or nothing.
+_Link = Annotated[str, msgspec.Meta(max_length=HASH_DIGITS)]
+_Machine = Annotated[MachineId, msgspec.Meta(min_length=32, max_length=32)]
+_Epoch = Annotated[Epoch, msgspec.Meta(min_length=16, max_length=16)]
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One event as it is hashed. Fields are in the order of their names, which is the canonical order."""
 
     #: Ids of the newest records of other feeds that the author had seen since its last record.
-    after: tuple[RecordId, ...]
+    after: tuple[_Hash, ...]
     #: How the user was authenticated: ``local``, ``password``, ``key``.
     auth: str
     #: Id of the cluster's first record; empty in that record itself.
-    cluster: str
+    cluster: _Link
     comment: str
-    epoch: Epoch
-    hybrid: HybridTime
+    epoch: _Epoch
+    hybrid: Annotated[HybridTime, _Count]
     kind: str
-    machine: MachineId
+    machine: _Machine
     params: dict[str, Any]
     #: Id of the feed's previous record; empty in its first.
-    prev: str
-    seq: int
+    prev: _Link
+    seq: Annotated[int, _Count]
     #: The author's wall clock, milliseconds since 1970. Shown and searched; admission never looks at it.
-    time: int
+    time: Annotated[int, _Count]
     user: str
-    v: int = FORMAT
+    v: Literal[1] = FORMAT
     weak: bool = False
     writes: tuple[Write, ...] = ()
 
@@ -85,8 +97,11 @@ _decoder = msgspec.json.Decoder(Envelope)
 
 
 def encode(envelope: Envelope) -> bytes:
-    """Return an envelope's canonical bytes."""
-    return orjson.dumps(msgspec.to_builtins(envelope), option=orjson.OPT_SORT_KEYS)
+    """Return an envelope's canonical bytes. Raises InvalidValue for text that is not Unicode."""
+    try:
+        return orjson.dumps(msgspec.to_builtins(envelope), option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as error:
+        raise InvalidValue(f"the change cannot be written down: {error}", "give text in UTF-8") from error
 
 
 def record_id(data: bytes, seal: bytes) -> RecordId:
@@ -164,10 +179,11 @@ def fault(envelope: Envelope) -> str:
     """
     if len(envelope.after) > AFTER_MAX:
         return f"names {len(envelope.after)} predecessors; the limit is {AFTER_MAX}"
-    if len(envelope.comment.encode()) > COMMENT_BYTES_MAX:
-        return f"its comment is over {COMMENT_BYTES_MAX} bytes"
-    if not 0 < envelope.hybrid <= HYBRID_MAX:
-        return "its hybrid time is outside the calendar"
+    for text in (envelope.comment, envelope.user, envelope.auth):
+        if len(text.encode()) > COMMENT_BYTES_MAX:
+            return f"its comment or user is over {COMMENT_BYTES_MAX} bytes"
+    if not 0 < envelope.hybrid <= HYBRID_MAX or envelope.time > TIME_MAX:
+        return "its time is outside the calendar"
     if len(envelope.writes) > WRITES_PER_EVENT_MAX:
         return f"writes {len(envelope.writes)} registers; the limit is {WRITES_PER_EVENT_MAX}"
     if len({write.path for write in envelope.writes}) != len(envelope.writes):
@@ -181,10 +197,12 @@ def _write_fault(write: Write) -> str:
     if isinstance(write.value, str):
         if len(write.value.encode()) > VALUE_BYTES_MAX:
             return f"the value of {write.path} is over {VALUE_BYTES_MAX} bytes"
-        if not _is_json(write.value):
-            return f"the value of {write.path} is not JSON"
+        if not is_value(write.value):
+            return f"the value of {write.path} is not JSON, or nested over {JSON_DEPTH_MAX} deep"
     if write.value is True or (isinstance(write.value, Secret) and len(write.value.secret) != HASH_DIGITS):
         return f"the value of {write.path} has a wrong shape"
+    if write.path.startswith("element/") and not is_value(unquote_part(write.path.rpartition("/")[2])):
+        return f"the element of {write.path} is not JSON"
     if len(write.replaced) > REPLACED_PER_WRITE_MAX:
         return f"replaces {len(write.replaced)} lanes of {write.path}; the limit is {REPLACED_PER_WRITE_MAX}"
     if write.value is False and not write.replaced:
@@ -192,9 +210,22 @@ def _write_fault(write: Write) -> str:
     return ""
 
 
-def _is_json(text: str) -> bool:
+#: Checks the grammar alone: numbers are not converted, so their size depends on no library.
+_check_grammar = msgspec.json.Decoder(msgspec.Raw).decode
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
+_BRACKET = re.compile(r"[\[\]{}]")
+
+
+def is_value(text: str) -> bool:
+    """Say whether text is JSON that every reader gets through. Part of record format 1."""
+    if text.count("[") + text.count("{") > JSON_DEPTH_MAX:
+        depth = 0
+        for bracket in _BRACKET.findall(_STRING.sub("", text)):
+            depth += 1 if bracket in "[{" else -1
+            if depth > JSON_DEPTH_MAX:
+                return False
     try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError:
+        _check_grammar(text)
+    except msgspec.DecodeError:
         return False
     return True

@@ -112,7 +112,7 @@ def differing(lanes: Iterable[Lane]) -> bool:
 
 
 def valid_path(path: str) -> bool:
-    """Say whether a path addresses a register of format 1: of a known shape, its parts as ``quote_part`` writes them."""
+    """Say whether a path addresses a register of format 1: a known shape, parts as ``quote_part`` writes them."""
     if len(path) > PATH_BYTES_MAX or _PATH.fullmatch(path) is None:
         return False
     try:

@@ -16,8 +16,8 @@ from collections.abc import Callable
 import msgspec
 
 from cluster_store.core import commands, decide
-from cluster_store.core.admission import Incoming, Run, Wait, admit, needs_of, split
-from cluster_store.core.causality import Line, maximal, vector
+from cluster_store.core.admission import Incoming, Run, Wait, admit, needs_of, removals_told, split, void_reason
+from cluster_store.core.causality import Line, is_removed, maximal, vector
 from cluster_store.core.cluster import Cluster, read
 from cluster_store.core.decision import Context, Decision
 from cluster_store.core.effects import (
@@ -48,14 +48,14 @@ from cluster_store.core.effects import (
     Standing,
     Submit,
 )
-from cluster_store.core.errors import ClusterStoreError, Malformed, OverLimit
+from cluster_store.core.errors import ClusterStoreError, Malformed, OverLimit, Refused
 from cluster_store.core.events import FIRST_KINDS, Event
 from cluster_store.core.limits import BATCH_BYTES_TARGET, ENVELOPE_BYTES_MAX, HYBRID_MAX
-from cluster_store.core.records import Envelope, Record, encode, fault, record_id, seal_record
+from cluster_store.core.records import Envelope, Record, encode, record_id, seal_record
 from cluster_store.core.registers import CLUSTER
 from cluster_store.core.state import Draft, Facts, Needs, State
 from cluster_store.core.sync import Gate, Session
-from cluster_store.core.types import HYBRID_LOGICAL_BITS, Epoch, HybridTime, MachineId, RecordId
+from cluster_store.core.types import HYBRID_LOGICAL_BITS, Epoch, HybridTime, Level, MachineId, RecordId
 
 
 class Pending(msgspec.Struct):
@@ -65,6 +65,14 @@ class Pending(msgspec.Struct):
     replies: list[Reply]
     #: The link whose batch it is, None for commands.
     link: int | None = None
+
+
+class _NotLoaded(Exception):  # noqa: N818 - never seen outside: the scopes are looked up
+    """A command is about scopes that nobody has looked up."""
+
+    def __init__(self, scopes: list[Level]) -> None:
+        super().__init__(scopes)
+        self.scopes = scopes
 
 
 class Replica:
@@ -114,11 +122,21 @@ class Replica:
             if machine.detached:
                 needs.records.add(machine.detached)
         if isinstance(given, Submit):
-            for request in given.requests:
-                needs.scopes.update(decide.scopes_of(request.command, self.cluster, self.state.me))
+            self._needs_of_requests(given, needs)
         elif isinstance(given, Received):
             self._needs_of_message(given.link, given.message, needs)
         return self.state.missing(needs)
+
+    def _needs_of_requests(self, given: Submit, needs: Needs) -> None:
+        for request in given.requests:
+            needs.scopes.update(decide.scopes_of(request.command, self.cluster, self.state.me))
+        rearranging = any(not isinstance(one.command, commands.SettingCommand) for one in given.requests[:-1])
+        if rearranging and not self.state.missing(needs):
+            # A command can change which levels those behind it are about: only deciding them all shows.
+            try:
+                self._attempt(given.requests, given)
+            except _NotLoaded as found:
+                needs.scopes.update(found.scopes)
 
     def _needs_of_message(self, link: int, message: Message, needs: Needs) -> None:
         session = self.sessions.get(link)
@@ -200,8 +218,11 @@ class Replica:
         unsealed = 0
         for index, request in enumerate(requests):
             context = self._context(draft, request, given)
+            scopes = decide.scopes_of(request.command, context.cluster, self.state.me)
+            if any(scope not in self.state.scopes for scope in scopes):
+                raise _NotLoaded(scopes)
             try:
-                decision = self._decide(request, context)
+                decision = self._decide(draft, request, context)
                 if decision.event is None:
                     replies[request.id] = Reply(request.id, {"event": None, "changed": False, **decision.result})
                     continue
@@ -224,8 +245,10 @@ class Replica:
         cluster = read(draft) if touched else self.cluster
         return Context(draft, cluster, self.state.me, request.user, given.now, given.epoch)
 
-    def _decide(self, request: Request, context: Context) -> Decision:
+    def _decide(self, draft: Draft, request: Request, context: Context) -> Decision:
         if isinstance(request.command, commands.BeginEpoch):
+            if draft.records:
+                raise Refused("a new epoch begins before any other change", "try again")
             return Decision(decide.begin_epoch(context, request.command.reason, self._previous_epoch()))
         return decide.decide(request.command, context)
 
@@ -236,7 +259,7 @@ class Replica:
         return (last.epoch, last.seq) if last else None
 
     def _author(self, draft: Draft, event: Event, request: Request, given: Submit, *, sealed: bool) -> None:
-        """Write an event as this machine's next record. Raises OverLimit."""
+        """Write an event as this machine's next record. Raises OverLimit and other kinds of Refused."""
         line = None if draft.own is None or event.kind in FIRST_KINDS else draft.line(draft.own)
         latest = max(given.now << HYBRID_LOGICAL_BITS, draft.hybrid + 1)
         envelope = Envelope(
@@ -256,17 +279,20 @@ class Replica:
             writes=event.writes,
         )
         data = encode(envelope)
-        why = fault(envelope)
+        record = Record(envelope, data, b"", record_id(data, b""))
+        parent = draft.fact(line.head) if line else None
+        # What the other machines would not count or not take must not count here.
+        why = void_reason(draft, record, parent)
         if why or len(data) > ENVELOPE_BYTES_MAX:
             raise OverLimit(
                 f"the change {why}" if why else f"the change has {len(data)} bytes; the limit is {ENVELOPE_BYTES_MAX}",
                 "make it smaller, or split it into several",
             )
-        record = Record(envelope, data, b"", record_id(data, b""))
+        if is_removed(self.state.me, draft.past_removals(record, parent)):
+            raise Refused("this machine was removed from the cluster", "make a new store to join again")
         if sealed:
             record = seal_record(record, self._sign)
-        parent = draft.fact(line.head) if line else None
-        draft.add(record, parent, learnt=given.now, secrets=event.secrets)
+        draft.add(record, parent, learnt=given.now, removal=removals_told(record), secrets=event.secrets)
         draft.own = draft.records[-1].line
 
     def _after(self, draft: Draft, own: Line | None) -> list[RecordId]:

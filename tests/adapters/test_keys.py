@@ -188,7 +188,9 @@ def _flip(content: bytes) -> bytes:
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize(
-    "damage", [_cut, _flip, lambda _: b"", lambda _: b"\0" * 400, lambda _: b"A" * 1_000_000], ids=str
+    "damage",
+    [_cut, _flip, lambda _: b"", lambda _: b"\0" * 400, lambda _: b"A" * 1_000_000],
+    ids=["cut", "flipped", "empty", "zeros", "long"],
 )
 def test_a_damaged_key_is_named(folder: Path, name: str, damage: Callable[[bytes], bytes]) -> None:
     """Whatever became of the bytes, the error is one that an operator can act on."""

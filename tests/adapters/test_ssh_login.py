@@ -15,6 +15,7 @@ import asyncssh
 import pytest
 
 from cluster_store.adapters.keys import Keys
+from cluster_store.adapters.ssh_client import fingerprint
 from cluster_store.adapters.ssh_link import Times
 from cluster_store.core.errors import InvalidValue, LinkError
 from tests.adapters.ssh_site import LOOPBACK, Site, read_to_the_end, running
@@ -51,6 +52,12 @@ async def test_other_algorithms_are_not_offered(site: Site, weak: dict[str, Any]
     """A client that insists on anything else gets no connection."""
     with pytest.raises(asyncssh.KeyExchangeFailed):
         await site.client(**weak)
+
+
+async def test_a_host_key_can_be_looked_at_before_anything_is_sent(site: Site) -> None:
+    """The fingerprint that a person compares is that of the key that the machine listens with."""
+    assert await fingerprint(LOOPBACK, site.port) == Keys.fingerprint(site.mx1.host_key_line)
+    assert site.node.passwords == []
 
 
 async def test_nothing_of_the_user_s_own_is_used(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,31 +1,23 @@
-"""What every event log promises: one suite, run in memory and on SQLite; then both side by side on the same histories."""
+"""What every event log promises: one suite, run in memory and on SQLite."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from cluster_store.adapters.memory_log import MemoryLog
 from cluster_store.adapters.sqlite_log import SqliteLog
 from cluster_store.core import commands
-from cluster_store.core.admission import Wait, admit, needs_of, split
 from cluster_store.core.document import Document
 from cluster_store.core.effects import LogRow
-from cluster_store.core.errors import Malformed, StoreFull
+from cluster_store.core.errors import StoreFull
 from cluster_store.core.records import decode
 from cluster_store.core.registers import CLUSTER, document_of, scope_of
-from cluster_store.core.state import Draft, Facts, Needs, ScopeFacts, State
+from cluster_store.core.state import Needs, ScopeFacts
 from cluster_store.core.types import Level, MachineId, RecordId
 from cluster_store.ports import EventLog, SavedDocument, Stored
-from tests.core.builders import identity
-from tests.core.histories import History, Step, step_lists
 from tests.replicas import Fleet, LogFactory, Machine, in_memory
 
 UNKNOWN = RecordId("ab" * 32)
@@ -37,8 +29,7 @@ def in_sqlite(folder: Path) -> LogFactory:
     """Return what makes logs as files in a folder."""
 
     async def make(name: str, me: MachineId, cluster: str) -> EventLog:
-        number = len(list(folder.glob(f"{name}-*.db")))
-        return await SqliteLog.create(folder / f"{name}-{number}.db", me, cluster)
+        return await SqliteLog.create(folder / f"{name}-{cluster[:6]}.db", me, cluster)
 
     return make
 
@@ -202,8 +193,8 @@ async def test_a_read_ends_at_a_size(fleet: Fleet) -> None:
     """Bytes are bounded as well as records."""
     (anna,) = await fleet.fleet_of("anna")
     before = anna.state.position
-    for _ in range(3):
-        await anna.set("key", LARGE)
+    for number in range(3):
+        await anna.set(f"k{number}", LARGE)
     assert len(await anna.log.read(before, 100, 100_000)) == 2
 
 
@@ -212,9 +203,8 @@ async def test_secrets_are_read_beside_their_records(fleet: Fleet) -> None:
     (anna,) = await fleet.fleet_of("anna")
     event = await anna.set("smtp.password", '"secret"', secret=True)
     row = (await all_rows(anna.log))[-1]
-    ((path, salt, text),) = row.item.secrets
     assert facts_of(row)[0] == event["event"]
-    assert (path, len(salt), text) == ("setting/cluster/smtp.password", 16, '"secret"')
+    assert [(path, text) for path, _, text in row.item.secrets] == [("setting/cluster/smtp.password", '"secret"')]
     assert b"secret" not in row.item.data.replace(b'"secret":', b"")
 
 
@@ -254,7 +244,7 @@ async def test_a_saved_document_and_its_tail_are_the_document(fleet: Fleet) -> N
     assert len(stored.tail) == 2
     whole = Document.open(stored.saved)
     whole.apply(stored.tail)
-    values = [value for key, value in whole.items() if key.startswith(f"{path}@")]
+    values = [value for key, value in whole.items().items() if key.startswith(f"{path}@")]
     assert values == ['="last"']
 
 
@@ -324,147 +314,3 @@ async def test_a_log_can_be_closed_twice(fleet: Fleet) -> None:
     machine = await fleet.start("anna")
     await machine.log.close()
     await machine.log.close()
-
-
-# --- both logs at once ---
-
-
-def ordered(facts: Facts) -> Facts:
-    """Return facts with each register's lanes in the order of their ids: a log may give them in any."""
-    scopes = {
-        scope: ScopeFacts(
-            {path: tuple(sorted(lanes, key=lambda lane: lane.id)) for path, lanes in known.lanes.items()}, known.tips
-        )
-        for scope, known in facts.scopes.items()
-    }
-    return msgspec.structs.replace(facts, scopes=scopes)
-
-
-class Twin:
-    """Both logs as one. Every question goes to both, and they must agree."""
-
-    def __init__(self, memory: MemoryLog, sqlite: SqliteLog) -> None:
-        self.memory = memory
-        self.sqlite = sqlite
-
-    @classmethod
-    async def create(cls, path: Path, me: MachineId, cluster: str) -> Twin:
-        """Make a pair of empty logs."""
-        return cls(MemoryLog(cluster), await SqliteLog.create(path, me, cluster))
-
-    async def reopen(self) -> None:
-        """Close the file and open it again."""
-        await self.sqlite.close()
-        self.sqlite = await SqliteLog.open(self.sqlite.path)
-
-    async def load(self) -> Stored:
-        """See ``EventLog``."""
-        one, other = await self.memory.load(), await self.sqlite.load()
-        assert other == msgspec.structs.replace(one, lines=sorted(one.lines, key=lambda line: line.number))
-        return other
-
-    async def lookup(self, needs: Needs) -> Facts:
-        """See ``EventLog``."""
-        one, other = await self.memory.lookup(needs), await self.sqlite.lookup(needs)
-        assert ordered(one) == ordered(other)
-        return other
-
-    async def append(self, draft: Draft) -> None:
-        """See ``EventLog``."""
-        await self.memory.append(draft)
-        await self.sqlite.append(draft)
-
-    async def first_missing(self, covered: Mapping[int, int]) -> int:
-        """See ``EventLog``."""
-        return await self._same(lambda log: log.first_missing(covered))
-
-    async def read(self, after: int, records: int, size: int) -> list[LogRow]:
-        """See ``EventLog``."""
-        rows: list[LogRow] = await self._same(lambda log: log.read(after, records, size))
-        return rows
-
-    async def load_document(self, document: str) -> SavedDocument:
-        """See ``EventLog``."""
-        saved: SavedDocument = await self._same(lambda log: log.load_document(document))
-        return saved
-
-    async def save_documents(self, documents: Mapping[str, bytes]) -> None:
-        """See ``EventLog``."""
-        await self.memory.save_documents(documents)
-        await self.sqlite.save_documents(documents)
-
-    async def close(self) -> None:
-        """See ``EventLog``."""
-        await self.sqlite.close()
-
-    async def _same(self, ask: Callable[[EventLog], Any]) -> Any:
-        one, other = await ask(self.memory), await ask(self.sqlite)
-        assert one == other
-        return other
-
-
-async def compare_all(twin: Twin) -> None:
-    """Ask a pair of logs everything there is to ask."""
-    stored = await twin.load()
-    rows = await all_rows(twin)
-    scopes = {scope_of(path) for path, _ in twin.memory.lanes}
-    steps = {(row.line, row.seq) for row in rows}
-    await twin.lookup(Needs(scopes, {facts_of(row)[0] for row in rows}, steps))
-    for line in stored.lines:
-        await twin.first_missing({other.number: other.seq for other in stored.lines} | {line.number: line.seq // 2})
-    for document in sorted({document for document, _ in twin.memory.tips}):
-        await twin.load_document(document)
-
-
-async def test_both_logs_agree_while_machines_talk(tmp_path: Path) -> None:
-    """A cluster that is cut, changed on both sides, healed and restarted asks both kinds of log the same questions."""
-
-    async def make(name: str, me: MachineId, cluster: str) -> EventLog:
-        return await Twin.create(tmp_path / f"{name}.db", me, cluster)
-
-    fleet = Fleet(make)
-    anna, bert, cleo = await fleet.fleet_of("anna", "bert", "cleo")
-    try:
-        for other in (anna, bert):
-            await fleet.cut(cleo, other)
-        for machine in (anna, cleo):
-            await machine.set("smtp.banner", f'"{machine.name}"')
-            await machine.command(commands.AddElements(key="relay", elements=(f'"{machine.name}"',)))
-            await machine.set("smtp.password", f'"of {machine.name}"', secret=True)
-        await cleo.command(commands.MoveMachines(machines=("cleo",), group="Main_Group"), commands.AddGroup(name="sea"))
-        await bert.command(commands.DetachMachines(machines=("cleo",)))
-        await fleet.pump()
-        await cleo.command(commands.ReconnectMachines(machines=("cleo",)))
-        for other in (anna, bert):
-            await fleet.connect(cleo, other)
-        await fleet.pump()
-        assert anna.state.position == bert.state.position == cleo.state.position
-        for machine in (anna, bert, cleo):
-            assert isinstance(machine.log, Twin)
-            await compare_all(machine.log)
-            await machine.log.reopen()
-            await fleet.restart(machine)
-            await machine.set("smtp.banner", f'"{machine.name} again"')
-            await compare_all(machine.log)
-    finally:
-        await fleet.close()
-
-
-@settings(max_examples=25)
-@given(step_lists, st.integers(0, 3))
-async def test_both_logs_agree_on_any_history(steps: Sequence[Step], reopened: int) -> None:
-    """Forks, removals, void records and secrets of machines that were rolled back, cloned and misbehave."""
-    history = History().play(steps)
-    with tempfile.TemporaryDirectory() as folder:
-        me = identity("reader").id
-        twin = await Twin.create(Path(folder) / "reader.db", me, history.cluster)
-        try:
-            state = await restored(twin, me)
-            for number, run in enumerate(history.runs):
-                if reopened and number % (4 * reopened) == 0:
-                    await twin.reopen()
-                    state = await restored(twin, me)
-                await offer(twin, state, run.items)
-            await compare_all(twin)
-        finally:
-            await twin.close()

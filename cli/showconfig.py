@@ -1,0 +1,115 @@
+"""``showconfig`` and ``saveconfig``: settings as a configuration file."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from enum import StrEnum
+from pathlib import Path, PurePath
+from typing import Annotated
+
+import typer
+
+from cluster_store.core import settings
+from cluster_store.core.errors import StoreError
+from cluster_store.formats import ENDINGS, write_config
+
+from .parameters import Machine, Prefix, ViewedLevel, refuse_both
+from .session import Session, note
+
+
+class Format(StrEnum):
+    """What configuration files can be written as."""
+
+    JSON = "json"
+    YAML = "yaml"
+    CF = "cf"
+
+
+Written = Annotated[Format | None, typer.Option("--format", help="How to write it.", case_sensitive=False)]
+Nested = Annotated[bool, typer.Option("--nested", help="Dotted keys as objects within objects.")]
+
+
+def showconfig(
+    context: typer.Context,
+    level: ViewedLevel = None,
+    machine: Machine = None,
+    prefix: Prefix = "",
+    format: Written = None,  # noqa: A002 - the option's own name
+    nested: Nested = False,
+) -> None:
+    """Print settings as a configuration file.
+
+    What is effective on this machine, on another one, or what a level keeps of its own. Secrets are left out.
+    """
+    refuse_both(context, machine, level)
+    found = _settings(context.obj, machine, level, prefix)
+    text = write_config(found, format or Format.JSON, nested=nested, exact=False)
+    _to_standard_output(text)
+
+
+def saveconfig(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Where to; - is standard output.")],
+    level: ViewedLevel = None,
+    machine: Machine = None,
+    prefix: Prefix = "",
+    format: Written = None,  # noqa: A002 - the option's own name
+    nested: Nested = False,
+) -> None:
+    """Save settings to a configuration file.
+
+    As showconfig, in the format that the file's ending names. The file is replaced whole and is readable by its
+    owner only.
+    """
+    refuse_both(context, machine, level)
+    found = _settings(context.obj, machine, level, prefix)
+    text = write_config(found, format or ENDINGS.get(PurePath(file).suffix.lower(), Format.JSON), nested=nested)
+    if file == "-":
+        _to_standard_output(text)
+        return
+    _replace(Path(file), text)
+    note(f"{len(found)} settings are in {file}")
+    context.obj.show({"file": file, "settings": len(found)})
+
+
+def _settings(session: Session, machine: str | None, level: str | None, prefix: str) -> dict[str, str]:
+    """Return keys and JSON text of what is asked for, without secrets, which are named on standard error."""
+    with session.read() as store, store.snapshot():
+        cluster = store.cluster()
+        if level is not None:
+            found = settings.settings_at(store, cluster.level(level), prefix)
+        else:
+            asked = cluster.machine(machine).id if machine else store.me
+            found = settings.effective_settings(store, cluster.levels_for(asked), prefix)
+    shown = {key: value.value for key, value in found.items() if isinstance(value.value, str)}
+    if len(shown) < len(found):
+        note(f"left out, being secret: {', '.join(sorted(found.keys() - shown.keys()))}")
+    return shown
+
+
+def _to_standard_output(text: str) -> None:
+    # The file that it may become is UTF-8, whatever the terminal is.
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode())
+    sys.stdout.buffer.flush()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Put a file in a path's place at once, whole and durable. Raises StoreError where it cannot be written."""
+    try:
+        # Beside the file, so that it can take its place; mkstemp gives it to its owner only.
+        handle, name = tempfile.mkstemp(".new", f"{path.name}.", path.parent)
+        fresh = Path(name)
+        try:
+            with open(handle, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123 - a descriptor
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}", "choose another file") from error

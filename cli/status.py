@@ -1,0 +1,57 @@
+"""``status``: this machine at a glance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from cluster_store import bootstrap
+from cluster_store.core.conflicts import conflicts
+from cluster_store.core.digest import digest, lanes_digest
+
+from .session import Session
+from .tables import print_facts
+
+
+def status(context: typer.Context) -> None:
+    """Show this machine, its daemon and its digest.
+
+    Two machines have the same digest exactly when their merged state is the same.
+    """
+    told = _status(context.obj)
+    words = {name.replace("_", " "): _word(fact) for name, fact in told.items()}
+    context.obj.show(told, lambda: print_facts(words))
+
+
+def _status(session: Session) -> dict[str, Any]:
+    with session.read() as store, store.snapshot():
+        cluster = store.cluster()
+        machine = cluster.machines[store.me]
+        group = cluster.groups.get(machine.group)
+        told = {
+            "machine": machine.id,
+            "hostname": machine.hostname,
+            "serial": machine.serial,
+            "cluster": cluster.name or None,
+            "group": group.name if group else None,
+            "serving": False,
+            "ssh_port": machine.ssh_port,
+            "ccs_port": machine.ccs_port,
+            "fingerprint": bootstrap.fingerprint(machine.host_key),
+            "records": store.count,
+            "digest": digest(cluster, store),
+            "lanes_digest": lanes_digest(store),
+            "conflicts": len(conflicts(store)),
+            "detached": machine.detached is not None,
+        }
+    daemon = bootstrap.ask_daemon(session.root, "status")
+    if daemon is not None:
+        told |= {name: daemon[name] for name in ("serving", "ssh_port", "ccs_port")}
+    return told
+
+
+def _word(fact: Any) -> str:
+    if isinstance(fact, bool):
+        return "yes" if fact else "no"
+    return "none" if fact is None else str(fact)

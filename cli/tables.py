@@ -1,0 +1,56 @@
+"""Tables and trees for people: wide where nobody's screen sets the width, coloured on a terminal only."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+#: Columns where the output is a file or a pipe: nothing is wrapped or cut there.
+_UNBOUNDED = 100_000
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows under their columns' names."""
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for row in rows:
+        table.add_row(*map(_shown, row))
+    _console().print(table)
+
+
+def print_facts(facts: Mapping[str, str]) -> None:
+    """Print names and what they stand for, one a line."""
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        table.add_row(Text(name, style="bold"), _shown(value))
+    _console().print(table)
+
+
+def print_tree(root: str, branches: Mapping[str, Iterable[str]]) -> None:
+    """Print a tree of two levels."""
+    tree = Tree(Text(root, style="bold"))
+    for name, leaves in branches.items():
+        branch = tree.add(_shown(name))
+        for leaf in leaves:
+            branch.add(_shown(leaf))
+    _console().print(tree)
+
+
+def _shown(text: str) -> Text:
+    # Not a plain string, in which rich would see markup; and a terminal would obey control characters.
+    return Text("".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text))
+
+
+@cache
+def _width() -> int | None:
+    return None if sys.stdout.isatty() else _UNBOUNDED
+
+
+def _console() -> Console:
+    return Console(width=_width(), highlight=False)

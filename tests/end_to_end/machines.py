@@ -1,0 +1,283 @@
+"""Machines as their operators know them: a store, a daemon that is a process of its own, and the command line.
+
+Nothing here looks behind the command line, but for ``changes``, which asks a daemon's socket as the command line does,
+without starting a process for each of hundreds of changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.waiting import wait_until
+
+#: Of every machine's ``admin``. Distinctive, so that it is found wherever it should not be.
+PASSWORD = "korrektes Pferd, Batterie+Heftklammer"
+#: How long a command, a daemon's start, or two machines' agreement may take on a busy host, seconds.
+PATIENCE_S = 40.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    words: Sequence[str]
+    status: int
+    out: str
+    err: str
+
+    def expect(self, status: int) -> Outcome:
+        """Insist on an exit status."""
+        shown = f"'{' '.join(self.words)}' ended with {self.status}, not {status}\n{self.out[-2000:]}\n{self.err[-2000:]}"
+        assert self.status == status, shown
+        return self
+
+
+@dataclass
+class Machine:
+    """One machine under a folder of the test's.
+
+    Attributes:
+        folder: where its store and its daemon's output are.
+        name: the first part of its hostname.
+        address: what its interface says: where the others dial it.
+        listen: where its daemon listens, if that differs, as behind a port forwarding.
+        inside: words before each command: how to run a program where this machine is.
+    """
+
+    folder: Path
+    name: str
+    address: str
+    listen: str = ""
+    inside: tuple[str, ...] = ()
+    daemon: subprocess.Popen[bytes] | None = None
+
+    @property
+    def hostname(self) -> str:
+        """Its hostname."""
+        return f"{self.name}.example.com"
+
+    @property
+    def store(self) -> Path:
+        """Its store's folder."""
+        return self.folder / self.name
+
+    @property
+    def output(self) -> Path:
+        """What its daemons have written to standard error, all of them."""
+        return self.folder / f"{self.name}.log"
+
+    # --- commands ----------------------------------------------------------------------------------
+
+    def command(self, *words: str) -> list[str]:
+        """Return a command on this machine as the system runs it."""
+        return [*self.inside, sys.executable, "-m", "cluster_store_cli", "--store", str(self.store), *words]
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start a command and let it run."""
+        return subprocess.Popen(
+            self.command(*words), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def run(self, *words: str, typed: str = "") -> Outcome:
+        """Run a command to its end."""
+        done = subprocess.run(
+            self.command(*words), input=typed, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return Outcome(words, done.returncode, done.stdout, done.stderr)
+
+    def do(self, *words: str, typed: str = "") -> str:
+        """Run a command that must succeed; return what it printed."""
+        return self.run(*words, typed=typed).expect(0).out
+
+    def ask(self, *words: str, status: int = 0) -> Any:
+        """Run a command for its JSON."""
+        return json.loads(self.run(*words, "--json").expect(status).out)
+
+    def refused(self, *words: str, typed: str = "") -> str:
+        """Run a command that must be refused, and changes nothing; return what the operator is told."""
+        before = self.state()
+        outcome = self.run(*words, typed=typed).expect(1)
+        told = outcome.err.strip().splitlines()
+        assert 1 <= len(told) <= 2, f"one or two lines are expected: {outcome.err}"
+        assert self.state() == before, "the refused command changed something"
+        return outcome.err
+
+    # --- its life ----------------------------------------------------------------------------------
+
+    def init(self, *more: str) -> Machine:
+        """Make its store."""
+        words = ("init", "--hostname", self.hostname, "--interface", f"Management={self.address}")
+        listen = self.listen or self.address
+        ports = ("--listen", listen, "--ssh-port", "0", "--ccs-port", "0")
+        self.do(*words, *ports, *more, "--password-stdin", typed=PASSWORD + "\n")
+        return self
+
+    def serve(self) -> Machine:
+        """Start its daemon and wait until it accepts connections."""
+        self.launch()
+        wait_until(self._is_ready, PATIENCE_S, what=f"the daemon of {self.name}")
+        return self
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start its daemon without waiting for it."""
+        assert self.daemon is None
+        with self.output.open("ab") as errors, self._line.open("wb") as line:
+            self.daemon = subprocess.Popen(self.command("serve"), stdout=line, stderr=errors)
+        return self.daemon
+
+    @property
+    def _line(self) -> Path:
+        return self.folder / f"{self.name}.out"
+
+    def _is_ready(self) -> bool:
+        assert self.daemon is not None
+        assert self.daemon.poll() is None, f"the daemon of {self.name} ended: {self.output.read_text()[-2000:]}"
+        return self._line.read_bytes().endswith(b"\n")
+
+    def stop(self) -> None:
+        """End its daemon as a service manager does; it must go in peace."""
+        daemon, self.daemon = self.daemon, None
+        if daemon is not None:
+            daemon.terminate()
+            assert daemon.wait(PATIENCE_S) == 0, self.output.read_text()[-2000:]
+
+    def kill(self) -> None:
+        """End its daemon as a power failure does."""
+        daemon, self.daemon = self.daemon, None
+        if daemon is not None:
+            daemon.kill()
+            daemon.wait(PATIENCE_S)
+
+    def close(self) -> None:
+        """End its daemon, whatever state it is in."""
+        if self.daemon is not None:
+            self.daemon.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.daemon.wait(10)
+        self.kill()
+
+    # --- what it says ------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """Return its status."""
+        status: dict[str, Any] = self.ask("status")
+        return status
+
+    def state(self) -> tuple[Any, ...]:
+        """Return what is the same on two machines that agree and have the same records."""
+        status = self.status()
+        return status["records"], status["digest"], status["lanes_digest"]
+
+    def get(self, key: str, *more: str) -> Any:
+        """Return a key's effective value."""
+        return self.ask("get", key, *more)["value"]
+
+    def set(self, key: str, value: str, level: str = "cluster", comment: str = "") -> str:
+        """Give a key a value; return the event's id."""
+        event: str = self.ask("set", key, value, "--level", level, "-m", comment)["event"]
+        return event
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return its log."""
+        return [json.loads(line) for line in self.do("log", "--json").splitlines()]
+
+    def link(self, other: Machine) -> str:
+        """Return the state of its link to another machine."""
+        rows = self.ask("clusterconfig", "connstatus")["machines"]
+        return str(next(row["state"] for row in rows if row["hostname"] == other.hostname))
+
+    @property
+    def where(self) -> str:
+        """Where a machine that wants to join finds it."""
+        return f"{self.address}:{self.status()['ssh_port']}"
+
+    def joining(self, member: Machine, *more: str) -> list[str]:
+        """Return the words by which it joins a member's cluster; the password is to be typed."""
+        status = member.status()
+        words = ["clusterconfig", "join", f"{member.address}:{status['ssh_port']}", "--ssh", "--password-stdin", "--yes"]
+        return [*words, "--fingerprint", status["fingerprint"], *more]
+
+    def join(self, member: Machine, *more: str) -> None:
+        """Join a member's cluster."""
+        self.do(*self.joining(member, *more), typed=PASSWORD + "\n")
+
+    def verify(self) -> None:
+        """Prove its log."""
+        self.do("verify", "--every-signature")
+
+
+@dataclass
+class Fleet:
+    """Machines of one test or of one module of tests; ended with it."""
+
+    folder: Path
+    machines: dict[str, Machine] = field(default_factory=dict)
+
+    def machine(self, name: str, address: str = "", **more: Any) -> Machine:
+        """Return a new machine without a store. The address is one of 127.0.0.1, 127.0.0.2 …"""
+        self.folder.mkdir(exist_ok=True)
+        machine = Machine(self.folder, name, address or f"127.0.0.{len(self.machines) + 1}", **more)
+        self.machines[name] = machine
+        return machine
+
+    def cluster(self, *names: str, daemons: bool = True) -> list[Machine]:
+        """Form a cluster of new machines over SSH; the first of them makes it."""
+        machines = [self.machine(name) for name in names]
+        return form(machines)
+
+    def close(self) -> None:
+        """End every daemon."""
+        for machine in self.machines.values():
+            machine.close()
+
+
+@contextlib.contextmanager
+def fleet(folder: Path) -> Iterator[Fleet]:
+    """Have machines in a folder for a while."""
+    opened = Fleet(folder)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def form(machines: Sequence[Machine]) -> list[Machine]:
+    """Make stores, start daemons, and form one cluster over SSH; the first machine makes it."""
+    first, *others = machines
+    for machine in machines:
+        machine.init()
+        machine.serve()
+    first.do("clusterconfig", "create", "americas", "--by", "ip")
+    for other in others:
+        other.join(first)
+    converged(*machines)
+    return list(machines)
+
+
+def converged(*machines: Machine, timeout: float = PATIENCE_S) -> tuple[Any, ...]:
+    """Wait until machines have the same records, digest and lanes; return these."""
+
+    def agree() -> tuple[Any, ...] | None:
+        states = {machine.name: machine.state() for machine in machines}
+        seen.append(states)
+        first, *others = states.values()
+        return first if all(other == first for other in others) else None
+
+    seen: list[dict[str, tuple[Any, ...]]] = []
+    try:
+        agreed = wait_until(agree, timeout, what="convergence")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; at last {seen[-1]}") from error
+    assert agreed is not None
+    return agreed
