@@ -10,7 +10,15 @@ from time import perf_counter
 
 from benchmarks import floors
 from benchmarks.harness import Contestant, Question, Ratio, Size, Stage, Trial
-from benchmarks.machines import commit, found_cluster, machine, paths_of_settings, records_in, standing_in
+from benchmarks.machines import (
+    FOUNDING_RECORDS,
+    commit,
+    found_cluster,
+    machine,
+    paths_of_settings,
+    records_in,
+    standing_in,
+)
 from benchmarks.workload import MACHINES, Change, answer, changes, fold, outcome
 
 _CALLERS = 16
@@ -53,11 +61,10 @@ async def _committing(work: Sequence[Change], callers: int, folder: Path) -> flo
 
 
 def _insert(records: Sequence[tuple[bytes, bytes]], folder: Path) -> Trial:
-    work = len(MACHINES) + 2
     with floors.table_of_records(folder / "floor.db") as connection:
-        floors.insert_together(connection, records[:work])
+        floors.insert_together(connection, records[:FOUNDING_RECORDS])
         begun = perf_counter()
-        floors.insert_each(connection, records[work:])
+        floors.insert_each(connection, records[FOUNDING_RECORDS:])
         seconds = perf_counter() - begun
         return Trial(seconds, answer(fold(floors.inserted(connection))))
 

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from automerge import core
+from automerge.core import Document
 
 _NO_ACTOR = b"\x00"
 _SYNC_MESSAGE = b"\x42\x00\x00\x00"
@@ -41,11 +42,11 @@ def inserted(connection: sqlite3.Connection) -> list[tuple[bytes, bytes]]:
     return connection.execute("SELECT envelope, seal FROM records ORDER BY position").fetchall()
 
 
-def document(saved: bytes | None) -> core.Document:
+def document(saved: bytes | None) -> Document:
     """Return the engine's own document, as it was saved."""
     if saved is None:
-        return core.Document(_NO_ACTOR)
-    loaded = core.Document.load(saved)
+        return Document(_NO_ACTOR)
+    loaded = Document.load(saved)
     loaded.set_actor(_NO_ACTOR)
     return loaded
 
@@ -58,12 +59,12 @@ def message(changes: Sequence[bytes]) -> bytes:
     return b"".join(parts)
 
 
-def apply(to: core.Document, changes: bytes) -> None:
+def apply(to: Document, changes: bytes) -> None:
     """Have a document take the changes of a message."""
     to.receive_sync_message(core.SyncState(), core.Message.decode(changes))
 
 
-def texts_in(one: core.Document) -> Iterator[tuple[str, str]]:
+def texts_in(one: Document) -> Iterator[tuple[str, str]]:
     """Yield a document's keys and strings."""
     values = one.values(core.ROOT)
     for key, (value, _) in zip(one.keys(core.ROOT), values, strict=True):

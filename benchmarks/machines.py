@@ -1,35 +1,45 @@
-"""Machines on real stores, made without the network: the same keys, clocks and records on every run."""
+"""Machines on real stores and an in-process network: the same keys, clocks and changes on every run."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from benchmarks.workload import MACHINES, Change, configuration
 from cluster_store.adapters.keys import Keys
+from cluster_store.adapters.memory_transport import MemoryNetwork, MemoryTransport
 from cluster_store.adapters.sqlite_file import DATABASE
 from cluster_store.adapters.sqlite_log import SqliteLog
 from cluster_store.adapters.sqlite_reader import StoreReader
 from cluster_store.core.commands import AdmitMachine, Card, CreateCluster, InitialiseMachine, LoadConfig, SetSetting
 from cluster_store.core.records import machine_id
 from cluster_store.core.types import MachineId
+from cluster_store.gatekeeper import Doorkeeper
+from cluster_store.links import Links
 from cluster_store.node import Node, open_node
+from cluster_store.ports import PeerAddress
 
 USER = "os:root"
+#: Records of a cluster that ``found_cluster`` made: two of its own, one for each machine let in, its configuration.
+FOUNDING_RECORDS = 2 + len(MACHINES) - 1 + 1
+
 _SALT = bytes(16)
+_SSH_PORT = 22
 #: Milliseconds since 1970.
 _BEGINNING = 1_700_000_000_000
 
 
 @dataclass(frozen=True)
 class Machine:
-    """One machine of the benchmark's cluster."""
+    """One machine of the benchmarks' cluster."""
 
     hostname: str
     keys: Keys
@@ -45,12 +55,17 @@ class Machine:
             hostname=self.hostname,
             serial=self.id[:12].upper(),
             version="1",
-            ssh_port=22,
+            ssh_port=_SSH_PORT,
             ccs_port=2222,
             listen="",
             host_key=self.keys.host_key_line,
             client_key=self.keys.client_key_line,
         )
+
+    @property
+    def address(self) -> PeerAddress:
+        """Where others dial it."""
+        return PeerAddress(self.id, self.hostname, _SSH_PORT, self.keys.host_key_line)
 
     async def open(self, log: SqliteLog) -> Node:
         """Return the machine's node, alive on its log."""
@@ -58,12 +73,32 @@ class Machine:
         await node.start()
         return node
 
+    @asynccontextmanager
+    async def online(self, node: Node, network: MemoryNetwork) -> AsyncIterator[Links]:
+        """Let others dial a node of this machine."""
+        transport = MemoryTransport(network, self.hostname, self.keys)
+        links = Links(node, transport, self.id)
+        door = Doorkeeper(node, links, _no_password, _no_answer)
+        listener = await transport.listen(self.hostname, _SSH_PORT, door)
+        try:
+            yield links
+        finally:
+            await links.stop()
+            await listener.close()
+
+
+async def _no_password(_stored: str, _given: str) -> bool:
+    return False
+
+
+async def _no_answer(_user: str, _request: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {}
+
 
 def machine(hostname: str) -> Machine:
-    """Return the machine of this name."""
+    """Return the machine of this name, its clock at the beginning."""
     keys = Keys(*(_key(f"{hostname} {purpose}") for purpose in ("identity", "host", "client")))
-    number = MACHINES.index(hostname)
-    ticks = itertools.count(_BEGINNING + number, len(MACHINES))
+    ticks = itertools.count(_BEGINNING + MACHINES.index(hostname), len(MACHINES))
     return Machine(hostname, keys, machine_id(keys.identity_public), ticks.__next__)
 
 
@@ -73,7 +108,7 @@ def _key(seed: str) -> Ed25519PrivateKey:
 
 async def found_cluster(first: Machine, folder: Path) -> Node:
     """Make the store of a cluster's first machine, which lets the others in and loads the cluster's configuration."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     node = await first.open(await SqliteLog.create(folder / DATABASE, first.id))
     await node.submit(InitialiseMachine(card=first.card, salt=_SALT), USER)
     await node.submit(CreateCluster(name="americas", salt=_SALT), USER)
@@ -86,9 +121,7 @@ async def found_cluster(first: Machine, folder: Path) -> Node:
 
 async def commit(node: Node, change: Change) -> None:
     """Commit one change; return when it is durable."""
-    command = SetSetting(
-        level=change.level, key=change.key, value=change.value, comment=change.comment, salt=_SALT
-    )
+    command = SetSetting(level=change.level, key=change.key, value=change.value, comment=change.comment, salt=_SALT)
     await node.submit(command, USER)
 
 

@@ -48,6 +48,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "serve": Entry("serve", "serve", "Run the daemon in the foreground, until SIGTERM."),
         "status": Entry("status", "status", "Show this machine, its daemon and its digest."),
         "passwd": Entry("passwd", "passwd", "Give a user another password."),
+        "demo": Entry("demo", "demo", "Show the main job: three machines on this host, a cut, a merge, the audit log."),
     },
     "The cluster": {
         CLUSTERCONFIG: Entry("", "", "Make a cluster, join one, and arrange its machines."),

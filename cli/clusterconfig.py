@@ -164,9 +164,8 @@ def connstatus(context: typer.Context) -> None:
     names = ("hostname", "group", "state", "reason", "last_contact", "behind", "ahead")
 
     def words() -> None:
-        rows = [
-            ["" if fact is None else str(fact) for fact in map(machine.get, names)] for machine in status["machines"]
-        ]
+        facts = (map(machine.get, names) for machine in status["machines"])
+        rows = (["" if fact is None else str(fact) for fact in row] for row in facts)
         print_table([name.replace("_", " ") for name in names], rows)
 
     context.obj.show(status, words)

@@ -40,14 +40,17 @@ class Stage:
     def run(self, machine: str, *words: str, typed: str = "", status: int = 0, show: bool = True) -> str:
         """Run a command on a machine, show it with its output, and insist on its exit status."""
         command = [sys.executable, "-m", "cluster_store_cli", "--store", str(self.root / machine), *words]
-        done = subprocess.run(command, input=typed, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - our own program
+        errors = subprocess.STDOUT if show else subprocess.PIPE
+        done = subprocess.run(
+            command, input=typed, stdout=subprocess.PIPE, stderr=errors, text=True, timeout=60, check=False
+        )
         if show and not self.quiet:
             shown = " ".join(f"'{word}'" if set(word) & set(' "[]$') else word for word in words)
             typer.secho(f"{machine}$ cluster-store {shown}", fg="green")
-            typer.echo((done.stdout + done.stderr).rstrip())
+            typer.echo(done.stdout.rstrip())
         self.expect(
             done.returncode == status,
-            f"'{' '.join(words)}' on {machine} ended with {done.returncode}, not {status}: {done.stderr.strip()}",
+            f"'{' '.join(words)}' on {machine} ended with {done.returncode}, not {status}: {(done.stderr or done.stdout).strip()}",
         )
         return done.stdout
 
@@ -59,7 +62,7 @@ class Stage:
         """Start a machine's daemon and wait for its line."""
         command = [sys.executable, "-m", "cluster_store_cli", "--store", str(self.root / machine), "serve"]
         log = (self.root / f"{machine}.log").open("w")
-        daemon = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)  # noqa: S603 - our own program
+        daemon = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         log.close()
         self.daemons[machine] = daemon
         assert daemon.stdout is not None
@@ -78,7 +81,7 @@ class Stage:
             assert daemon.stdout is not None
             daemon.stdout.close()
 
-    def expect(self, condition: bool, what: str) -> None:  # noqa: FBT001 - it is the one thing it takes
+    def expect(self, condition: bool, what: str) -> None:
         """Fail loudly where something is not as promised."""
         if not condition:
             raise DemoError(f"the demo failed: {what}", f"the machines' logs are in {self.root}")

@@ -60,9 +60,7 @@ def loadconfig(
         return
     result = session.submit(command)
     if result["changed"]:
-        note(
-            f"{file}: {len(found)} settings, {result['writes']} writes at {result['level']}, event {result['event'][:12]}"
-        )
+        note(f"{file}: {len(found)} settings set at {result['level']}, event {result['event'][:12]}")
     else:
         note(f"{file}: nothing to change at {result['level']}")
     session.show({**result, "settings": len(found), "warnings": loaded.warnings})
@@ -80,14 +78,14 @@ def _read(file: str) -> bytes:
     except IsADirectoryError as error:
         raise InvalidValue(f"{file} is a folder", "name a file in it") from error
     except (OSError, ValueError) as error:
-        raise Refused(
-            f"{file} cannot be read: {getattr(error, 'strerror', error)}", "check its name and mode"
-        ) from error
+        why = getattr(error, "strerror", error)
+        raise Refused(f"{file} cannot be read: {why}", "check its name and mode") from error
 
 
 def _rehearse(session: Session, command: LoadConfig) -> None:
     """Decide a command on what the store holds now, and show what it would write."""
-    from cluster_store.core.decide import Context, decide
+    from cluster_store.core.decide import decide
+    from cluster_store.core.decision import Context
     from cluster_store.core.registers import split_setting
     from cluster_store.core.settings import effective
     from cluster_store.core.types import Epoch
@@ -103,7 +101,7 @@ def _rehearse(session: Session, command: LoadConfig) -> None:
 
 
 class Change(NamedTuple):
-    """What a key is at a level, empty where it is not set, and what it would become: JSON text, or that it is secret."""
+    """What a key is at a level, empty where it is not set, and what it would become, as JSON text."""
 
     key: str
     old: str

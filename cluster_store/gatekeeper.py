@@ -15,8 +15,8 @@ from cluster_store.ports import Link
 
 #: Wrong passwords from one place before its next answer is delayed.
 _FREE_FAILURES = 2
-#: Longest delay, seconds.
-_DELAY_MAX_S = 30.0
+#: Longest delay, seconds. A login is given up after twenty.
+_DELAY_MAX_S = 10.0
 #: Places remembered; the one longest quiet is forgotten first.
 _PLACES_MAX = 1024
 

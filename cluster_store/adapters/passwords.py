@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import unicodedata
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -16,7 +17,7 @@ _gate = asyncio.Semaphore(1)
 
 def hash_password(password: str) -> str:
     """Return the argon2id hash of a password."""
-    return _hasher.hash(password)
+    return _hasher.hash(_spelt(password))
 
 
 async def verify(stored: str, password: str) -> bool:
@@ -26,8 +27,13 @@ async def verify(stored: str, password: str) -> bool:
     return matches and bool(stored)
 
 
+def _spelt(password: str) -> str:
+    # SSH brings passwords in this form, whichever way a keyboard composed their letters.
+    return unicodedata.normalize("NFKC", password)
+
+
 def _matches(stored: str, password: str) -> bool:
     try:
-        return _hasher.verify(stored, password)
+        return _hasher.verify(stored, _spelt(password))
     except (VerificationError, InvalidHashError):
         return False

@@ -152,7 +152,7 @@ class Replica:
         elif isinstance(message, Hello):
             more = session.needs(message.vector, self.state)
         elif isinstance(message, CaughtUp):
-            more = session.needs(session.unknown, self.state)
+            more = session.needs(session.hello.vector if session.hello else (), self.state)
         else:
             return
         needs.scopes |= more.scopes

@@ -21,6 +21,7 @@ from enum import Enum
 
 from cluster_store.core.causality import Leaf, cover
 from cluster_store.core.effects import Ack, CaughtUp, Close, Effect, Hello, LogRow, Read, Records, Send
+from cluster_store.core.limits import BATCH_BYTES_TARGET, BATCH_RECORDS_MAX
 from cluster_store.core.state import Needs, State
 from cluster_store.core.types import MachineId, RecordId
 
@@ -55,6 +56,8 @@ class Session:
         self.settled: set[RecordId] = set()
         self.position: int | None = None
         self.reading = False
+        #: What is being read was asked for before the session began again at the first record that the peer lacks.
+        self.stale = False
         self.caught_up_sent = False
         self.caught_up_received = False
         self.received_batches = 0
@@ -134,7 +137,7 @@ class Session:
         if self.gate(state) is Gate.OPEN:
             return None
         facts = [state.fact(record) for record in self.standing_records if record not in self.settled]
-        return max(fact.position for fact in facts if fact is not None)
+        return max((fact.position for fact in facts if fact is not None), default=0)
 
     def proceed(self, state: State) -> list[Effect]:
         """Ask for more of the log if the peer may have it and has room; close where nothing may pass."""
@@ -172,31 +175,38 @@ class Session:
 
     def read(self, after: int, rows: list[LogRow], state: State) -> list[Effect]:
         """Send what was read and the peer lacks."""
-        self.reading = False
-        if self.position is not None and after != self.position:
+        stale, self.reading, self.stale = self.stale, False, False
+        if stale or (self.position is not None and after != self.position):
             return self.proceed(state)
-        self.position = rows[-1].position if rows else max(after, state.position)
+        rows = self._passing(rows, state)
+        self.position = rows[-1].position if rows else after
         return [*self._send(rows, state), *self.proceed(state)]
+
+    def _passing(self, rows: list[LogRow], state: State) -> list[LogRow]:
+        """Return the rows that may go out: the log may be an append ahead of the state, and a detachment may limit."""
+        rows = [row for row in rows if row.position <= state.position]
+        limit = self.limit(state)
+        if limit is None or not rows:
+            return rows
+        # A run goes out whole: its seal is on its last record.
+        ends = (index for index, row in enumerate(rows, 1) if row.position >= limit and row.item.seal)
+        return rows[: next(ends, len(rows))] if rows[0].position <= limit else []
 
     def appended(self, rows: list[LogRow], state: State) -> list[Effect]:
         """Send what has just become durable, if the peer has everything before it and room."""
         if not rows or self.hello is None:
             return self.proceed(state)
         live = self.position == rows[0].position - 1 and not self.reading and len(self.in_flight) < WINDOW
+        # More than a batch is read back from the log, piece by piece: a frame has a bound.
+        live = live and len(rows) <= BATCH_RECORDS_MAX and sum(len(row.item.data) for row in rows) <= BATCH_BYTES_TARGET
         if live and self.gate(state) is Gate.OPEN:
             self.position = rows[-1].position
             return [*self._send(rows, state), *self.proceed(state)]
         return self.proceed(state)
 
     def _send(self, rows: list[LogRow], state: State) -> list[Effect]:
-        limit = self.limit(state)
         lacking = []
-        inside_run = False
         for row in rows:
-            # A run goes out whole: its seal is on its last record.
-            if limit is not None and row.position > limit and not inside_run:
-                break
-            inside_run = not row.item.seal
             line = state.lines[row.line]
             if self.covered.get(row.line, 0) < row.seq and (line.machine, line.epoch) not in self.held:
                 lacking.append(row)
@@ -222,12 +232,18 @@ class Session:
 
     def peer_caught_up(self, state: State) -> list[Effect]:
         """The peer has sent all it had: leaves that were unknown are known now, or are forks."""
-        self.caught_up_received = True
-        if not self.unknown:
+        if self.caught_up_received or self.hello is None:
             return []
+        self.caught_up_received = True
+        held = self.held
         self._place(self.unknown, state)
-        self.position = None
-        self.caught_up_sent = True
+        lines = [line for line in state.lines.values() if (line.machine, line.epoch) in held]
+        if all(self.covered.get(line.number, 0) >= line.seq for line in lines):
+            return self.proceed(state)
+        # What went out meanwhile may have come after what was held back; then it had to wait there and was not kept.
+        self.covered, self.durable = {}, {}
+        self._place(self.hello.vector, state)
+        self.position, self.stale = None, self.reading
         return self.proceed(state)
 
     def handled_batch(self) -> list[Effect]:
