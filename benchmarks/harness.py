@@ -188,6 +188,4 @@ def _compare(ratio: Ratio, seconds: dict[tuple[str, int], list[float]]) -> Compa
     for mine, theirs in zip(seconds[one.name, one.scale], seconds[other.name, other.scale], strict=True):
         times = (mine / one.operations) / (theirs / other.operations)
         values.append(1 / times if ratio.at_least is not None else times)
-    return Compared(
-        one.name, one.scale, other.name, other.scale, values, ratio.at_least, ratio.at_most, ratio.stretch
-    )
+    return Compared(one.name, one.scale, other.name, other.scale, values, ratio.at_least, ratio.at_most, ratio.stretch)

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from benchmarks.workload import MACHINES, Change, configuration
 from cluster_store.adapters.keys import Keys
 from cluster_store.adapters.memory_transport import MemoryNetwork, MemoryTransport
-from cluster_store.adapters.sqlite_file import DATABASE
 from cluster_store.adapters.sqlite_log import SqliteLog
 from cluster_store.adapters.sqlite_reader import StoreReader
+from cluster_store.adapters.store_folder import StoreFolder
 from cluster_store.core.commands import AdmitMachine, Card, CreateCluster, InitialiseMachine, LoadConfig, SetSetting
 from cluster_store.core.records import machine_id
 from cluster_store.core.types import MachineId
@@ -109,7 +109,7 @@ def _key(seed: str) -> Ed25519PrivateKey:
 async def found_cluster(first: Machine, folder: Path) -> Node:
     """Make the store of a cluster's first machine, which lets the others in and loads the cluster's configuration."""
     folder.mkdir(parents=True, exist_ok=True)
-    node = await first.open(await SqliteLog.create(folder / DATABASE, first.id))
+    node = await first.open(await SqliteLog.create(StoreFolder(folder).database, first.id))
     await node.submit(InitialiseMachine(card=first.card, salt=_SALT), USER)
     await node.submit(CreateCluster(name="americas", salt=_SALT), USER)
     for hostname in MACHINES:
@@ -142,11 +142,11 @@ def paths_of_settings() -> dict[str, str]:
 
 def standing_in(folder: Path) -> dict[str, list[str]]:
     """Return what stands in a store's settings, as a reader finds it on the disk."""
-    with StoreReader(folder / DATABASE) as store:
+    with StoreReader(StoreFolder(folder).database) as store:
         return {path: [str(lane.value) for lane in lanes] for path, lanes in store.under("setting/")}
 
 
 def records_in(folder: Path) -> list[tuple[bytes, bytes]]:
     """Return a store's records, envelope and seal, in the order of its log."""
-    with StoreReader(folder / DATABASE) as store:
+    with StoreReader(StoreFolder(folder).database) as store:
         return [(event.envelope, event.seal) for event in store.events()]

@@ -27,10 +27,10 @@ from benchmarks.machines import (
 )
 from benchmarks.workload import MACHINES, Change, answer, changes, fold, outcome
 from cluster_store.adapters.memory_transport import MemoryNetwork, MemoryTransport
-from cluster_store.adapters.sqlite_file import DATABASE
 from cluster_store.adapters.sqlite_log import SqliteLog
 from cluster_store.adapters.sqlite_projection import changes_of
 from cluster_store.adapters.sqlite_reader import StoreReader
+from cluster_store.adapters.store_folder import StoreFolder
 from cluster_store.core.state import Draft
 from cluster_store.joining import fetch
 from cluster_store.links import Links
@@ -94,12 +94,14 @@ async def _part(work: Mapping[str, Sequence[Change]], burst: int, folder: Path) 
     node = await found_cluster(one, folder / one.hostname)
     async with one.online(node, network):
         (folder / other.hostname).mkdir()
-        log = await SqliteLog.create(folder / other.hostname / DATABASE, other.id, node.replica.state.cluster)
+        log = await SqliteLog.create(
+            StoreFolder(folder / other.hostname).database, other.id, node.replica.state.cluster
+        )
         transport = MemoryTransport(network, other.hostname, other.keys)
         await fetch(one.address, other.id, other.keys.sign, transport, log, other.clock, lambda _: None)
     await commit_in_bursts(node, work[one.hostname], burst)
     await node.close()
-    node = await other.open(await SqliteLog.open(folder / other.hostname / DATABASE))
+    node = await other.open(await SqliteLog.open(StoreFolder(folder / other.hostname).database))
     await commit_in_bursts(node, work[other.hostname], burst)
     await node.close()
 
@@ -117,8 +119,8 @@ def _merge(apart: Path, folder: Path) -> Trial:
 async def _merging(folder: Path) -> tuple[float, str, str]:
     """Let the sides meet; return how long it took, and what their documents say then."""
     one, other = map(machine, _SIDES)
-    here = await one.open(await SqliteLog.open(folder / one.hostname / DATABASE))
-    there = await other.open(await SqliteLog.open(folder / other.hostname / DATABASE))
+    here = await one.open(await SqliteLog.open(StoreFolder(folder / one.hostname).database))
+    there = await other.open(await SqliteLog.open(StoreFolder(folder / other.hostname).database))
     seconds = await _meet(one, here, other, there)
     said = [await _documents_say(node, folder / side.hostname) for side, node in ((one, here), (other, there))]
     await here.close()
@@ -146,7 +148,7 @@ async def _caught_up(node: Node, links: Links, peer: Machine) -> None:
 
 
 async def _documents_say(node: Node, folder: Path) -> str:
-    with StoreReader(folder / DATABASE) as store:
+    with StoreReader(StoreFolder(folder).database) as store:
         names = [stored.name for stored in store.documents()]
     standing: dict[str, list[str]] = {}
     for name in names:
@@ -167,7 +169,7 @@ async def _learn(apart: Path, folder: Path) -> dict[str, list[_Batch]]:
     """Have the sides meet once, and return what each one appended."""
     shutil.copytree(apart, folder)
     one, other = map(machine, _SIDES)
-    logs = [await _RecordingLog.open(folder / hostname / DATABASE) for hostname in _SIDES]
+    logs = [await _RecordingLog.open(StoreFolder(folder / hostname).database) for hostname in _SIDES]
     here, there = await one.open(logs[0]), await other.open(logs[1])
     await _meet(one, here, other, there)
     await here.close()
@@ -199,7 +201,7 @@ def _floor(apart: Path, batches: Mapping[str, Sequence[_Batch]], folder: Path) -
 def _documents_of(folder: Path) -> dict[str, floors.Document]:
     """Return the engine's documents as a store has them."""
     documents = {}
-    with StoreReader(folder / DATABASE) as store:
+    with StoreReader(StoreFolder(folder).database) as store:
         for stored in store.documents():
             documents[stored.name] = floors.document(stored.saved)
             tail = [change.data for row in stored.tail for change in changes_of(row)]

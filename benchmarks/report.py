@@ -1,56 +1,103 @@
-"""Results as tables: one result by itself, or two side by side."""
+"""Results as tables: one question's by itself, or two results side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from statistics import median
+from typing import NamedTuple
 
 from rich.table import Table
 
-from benchmarks.harness import Answered, Compared, Measured
+from benchmarks.harness import Answered, Compared
 from benchmarks.results import Result
+
+
+class _Figure(NamedTuple):
+    """One figure of a result; two of different answers cannot be compared."""
+
+    value: float
+    shown: str
+    answer: str
 
 
 def speeds(answered: Answered) -> Table:
     """Return what each contestant of a question took."""
     table = Table(title=answered.title, title_justify="left")
-    table.add_column("who")
-    for heading in (answered.scale, f"{answered.operation}s a second", f"a {answered.operation}", "fastest", "slowest"):
-        table.add_column(heading, justify="right")
+    _head(table, "who", answered.scale, f"{answered.operation}s a second", f"one {answered.operation}", "of the rounds")
     for one in answered.measured:
         each = [seconds / one.operations for seconds in one.seconds]
-        rate = f"{1 / one.each:,.0f}" if one.each < 1 else f"{1 / one.each:,.2f}"
-        table.add_row(one.contestant, _scale(one.scale), rate, *map(_duration, (one.each, min(each), max(each))))
+        rate = f"{1 / one.each:,.{0 if one.each < 0.1 else 1}f}"
+        span = f"{_duration(min(each))} to {_duration(max(each))}"
+        table.add_row(one.contestant, _scale(one.scale), rate, _duration(one.each), span)
     return table
 
 
 def ratios(answered: Answered) -> Table:
     """Return how the contestants of a question compare."""
     table = Table()
-    table.add_column("ratio")
-    for heading in ("of", "median", "of the rounds", "target", "stretch"):
-        table.add_column(heading, justify="right" if heading != "of" else "left")
+    _head(table, "beside one another", "ratio of", "median", "of the rounds", "target", "stretch")
     for one in answered.compared:
-        verdict = "" if one.at_least is None and one.at_most is None else (" met" if one.met else " missed")
         table.add_row(
             _between(one),
             "times" if one.at_least is None else "speeds",
             f"{one.value:.2f}",
             f"{min(one.values):.2f} to {max(one.values):.2f}",
-            _target(one) + verdict,
+            _target(one),
             "" if one.stretch is None else f"{one.stretch:.2f}",
         )
     return table
 
 
 def comparison(one: Result, other: Result) -> Table:
-    """Return two results side by side: each contestant's time for an operation, and each ratio."""
-    table = Table(title=f"{_origin(one)}  beside  {_origin(other)}", title_justify="left")
-    table.add_column("question")
-    table.add_column("what")
-    for heading in ("first", "second", "second / first"):
-        table.add_column(heading, justify="right")
-    for before, after in _pairs(one, other):
-        for left, right in zip(before.measured, after.measured, strict=False):
-            pass
+    """Return two results side by side: the time of each operation, and each ratio."""
+    table = Table(title=f"{_origin(one)} beside {_origin(other)}", title_justify="left")
+    _head(table, "question", "what", "first", "second", "second / first")
+    first, second = _figures(one), _figures(other)
+    for question, what in dict.fromkeys((*first, *second)):
+        left, right = first.get((question, what)), second.get((question, what))
+        factor = ""
+        if left and right:
+            factor = f"{right.value / left.value:.2f}" if left.answer == right.answer else "other work"
+        table.add_row(question, what, left.shown if left else "", right.shown if right else "", factor)
     return table
+
+
+def _head(table: Table, first: str, *others: str) -> None:
+    table.add_column(first)
+    for heading in others:
+        table.add_column(heading, justify="left" if heading in {"what", "ratio of"} else "right")
+
+
+def _figures(result: Result) -> dict[tuple[str, str], _Figure]:
+    figures = {}
+    for answered in result.questions:
+        answers = {(one.contestant, one.scale): one.answer for one in answered.measured}
+        for one in answered.measured:
+            figures[answered.question, f"{one.contestant} {_scale(one.scale)}".strip()] = _Figure(
+                one.each, _duration(one.each), one.answer
+            )
+        for ratio in answered.compared:
+            both = answers[ratio.contestant, ratio.scale] + answers[ratio.floor, ratio.floor_scale]
+            figures[answered.question, _between(ratio)] = _Figure(ratio.value, f"{ratio.value:.2f}", both)
+    return figures
+
+
+def _origin(result: Result) -> str:
+    return f"{result.commit or 'no commit'} of {result.at[:16]} ({result.size})"
+
+
+def _between(one: Compared) -> str:
+    return f"{one.contestant} {_scale(one.scale)} : {one.floor} {_scale(one.floor_scale)}".strip()
+
+
+def _target(one: Compared) -> str:
+    bounds = [f"at least {one.at_least:.2f}" if one.at_least is not None else ""]
+    bounds.append(f"at most {one.at_most:.2f}" if one.at_most is not None else "")
+    wanted = next(filter(None, bounds), "")
+    return wanted and f"{wanted}: {'met' if one.met else 'missed'}"
+
+
+def _scale(scale: int) -> str:
+    return f"{scale:,}" if scale else ""
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds * 1e3:,.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:,.1f} us"

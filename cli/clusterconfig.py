@@ -44,22 +44,23 @@ def create(
     machine's own can be looked up, else by the address of the first interface.
     """
     session: Session = context.obj
-    chosen = by or _way_to_dial(session)
+    chosen, why = (by, "") if by else _way_to_dial(session)
     result = session.submit(CreateCluster(name=name, by=chosen, salt=os.urandom(16), comment=comment))
-    _report(session, f"the cluster {name} is made; its members dial each other by {chosen}", result)
+    _report(session, f"the cluster {name} is made; its members dial each other by {chosen}{why}", result)
 
 
-def _way_to_dial(session: Session) -> By:
+def _way_to_dial(session: Session) -> tuple[By, str]:
+    """Return how members are to dial each other, and why."""
     with session.read() as store:
         machine = store.cluster().machines[store.me]
     try:
         socket.getaddrinfo(machine.hostname, None)
     except (OSError, UnicodeError):
+        unknown = f"{machine.hostname} cannot be looked up here"
         if machine.interfaces or machine.listen:
-            note(f"{machine.hostname} cannot be looked up here, so members dial each other by IP, not by hostname")
-            return By.IP
-        note(f"{machine.hostname} cannot be looked up here, and there is no interface's address to dial instead")
-    return By.HOSTNAME
+            return By.IP, f", because {unknown}"
+        return By.HOSTNAME, f", though {unknown}: it has no interface's address"
+    return By.HOSTNAME, ""
 
 
 def addgroup(

@@ -50,20 +50,18 @@ def init(
             listen=address,
         )
 
-    made = bootstrap.initialise(session.root, describe, _password(from_stdin=password_stdin))
+    password = ""
+    if password_stdin or prompts.at_terminal():
+        password = prompts.new_password("admin", from_stdin=password_stdin)
+    made = bootstrap.initialise(session.root, describe, password)
+    for usual, wanted, port in zip(network.USUAL_PORTS, (ssh_port, ccs_port), ports, strict=True):
+        if wanted is None and port != usual:
+            note(f"port {usual} cannot be had here, so this machine takes {port} instead")
+    if not password:
+        note("admin has no password yet, so nobody can join through this machine: 'cluster-store passwd' gives one")
 
     def words() -> None:
         say(f"{made['hostname']}, serial number {made['serial']}: its store is in {session.root}")
         say(f"SSH port {made['ssh_port']}, CCS port {made['ccs_port']}; 'cluster-store serve' begins to listen")
 
     session.show(made, words)
-
-
-def _password(*, from_stdin: bool) -> str:
-    """Return the password of admin, or nothing for none yet."""
-    password = ""
-    if from_stdin or prompts.at_terminal():
-        password = prompts.new_password("admin", from_stdin=from_stdin)
-    if not password:
-        note("admin has no password yet, so nobody can join through this machine: 'cluster-store passwd' gives one")
-    return password

@@ -50,20 +50,26 @@ def loadconfig(
     """
     session: Session = context.obj
     loaded = read_config(_read(file), file, format)
-    for warning in loaded.warnings:
-        note(warning)
     under = f"{prefix.removesuffix('.')}." if prefix else ""
     found = {under + key: value for key, value in loaded.settings.items()}
     command = LoadConfig(settings=found, source=file, level=level, salt=os.urandom(16), comment=comment)
     if dry_run:
         _rehearse(session, command)
+        _tell_of(loaded.warnings)
         return
     result = session.submit(command)
+    _tell_of(loaded.warnings)
     if result["changed"]:
         note(f"{file}: {len(found)} settings set at {result['level']}, event {result['event'][:12]}")
     else:
         note(f"{file}: nothing to change at {result['level']}")
     session.show({**result, "settings": len(found), "warnings": loaded.warnings})
+
+
+def _tell_of(warnings: list[str]) -> None:
+    # Not before the settings are loaded: whoever is refused is told why, and nothing else.
+    for warning in warnings:
+        note(warning)
 
 
 def _read(file: str) -> bytes:

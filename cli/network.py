@@ -13,10 +13,8 @@ import typer
 from cluster_store.core.errors import Refused
 from cluster_store.core.values import check_name
 
-from .session import note
-
 #: Where members dial by default, and where announced machines do.
-SSH_PORT, CCS_PORT = 22, 2222
+USUAL_PORTS = SSH_PORT, CCS_PORT = 22, 2222
 #: Free ports are looked for below those that systems give to outgoing connections, which could take one before
 #: the daemon does.
 _FREE_PORTS = range(20_000, 32_000)
@@ -89,10 +87,8 @@ def choose_ports(listen: str, wanted: Sequence[int | None], taken: Iterable[int]
         raise typer.BadParameter(f"port {fixed[0]} cannot serve both SSH and CCS")
     used = [*fixed, *taken]
     ports = []
-    for name, usual, port in zip(("SSH", "CCS"), (SSH_PORT, CCS_PORT), wanted, strict=True):
+    for usual, port in zip(USUAL_PORTS, wanted, strict=True):
         chosen = port or _free_port(listen, usual if port is None else 0, used)
-        if port is None and chosen != usual:
-            note(f"port {usual} cannot be had at {listen or 'all addresses'}: {name} takes {chosen} instead")
         used.append(chosen)
         ports.append(chosen)
     return ports

@@ -55,8 +55,9 @@ class Session:
         return bootstrap.submit(self.root, command)
 
     def execute(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        """Have an operation done, telling people how it goes on. Raises ClusterStoreError."""
-        return bootstrap.execute(self.root, operation, arguments, note)
+        """Have an operation done; somebody at a terminal is told how it goes on. Raises ClusterStoreError."""
+        progress = note if sys.stderr.isatty() else bootstrap.silent
+        return bootstrap.execute(self.root, operation, arguments, progress)
 
     def show(self, document: Any, words: Callable[[], None] | None = None) -> None:
         """Print one JSON document, or call ``words`` to tell people the same.

@@ -44,9 +44,9 @@ def showconfig(
     What is effective on this machine, on another one, or what a level keeps of its own. Secrets are left out.
     """
     refuse_both(context, machine, level)
-    found = _settings(context.obj, machine, level, prefix)
-    text = write_config(found, format or Format.JSON, nested=nested, exact=False)
-    _to_standard_output(text)
+    found, secrets = _settings(context.obj, machine, level, prefix)
+    _to_standard_output(write_config(found, format or Format.JSON, nested=nested, exact=False))
+    _tell_of(secrets)
 
 
 def saveconfig(
@@ -64,18 +64,21 @@ def saveconfig(
     owner only.
     """
     refuse_both(context, machine, level)
-    found = _settings(context.obj, machine, level, prefix)
+    found, secrets = _settings(context.obj, machine, level, prefix)
     text = write_config(found, format or ENDINGS.get(PurePath(file).suffix.lower(), Format.JSON), nested=nested)
     if file == "-":
         _to_standard_output(text)
-        return
-    _replace(Path(file), text)
-    note(f"{len(found)} settings are in {file}")
-    context.obj.show({"file": file, "settings": len(found)})
+    else:
+        _replace(Path(file), text)
+        note(f"{len(found)} settings are in {file}")
+        context.obj.show({"file": file, "settings": len(found), "left_out": secrets})
+    _tell_of(secrets)
 
 
-def _settings(session: Session, machine: str | None, level: str | None, prefix: str) -> dict[str, str]:
-    """Return keys and JSON text of what is asked for, without secrets, which are named on standard error."""
+def _settings(
+    session: Session, machine: str | None, level: str | None, prefix: str
+) -> tuple[dict[str, str], list[str]]:
+    """Return keys and JSON text of what is asked for, and the keys that are secret."""
     with session.read() as store, store.snapshot():
         cluster = store.cluster()
         if level is not None:
@@ -84,9 +87,12 @@ def _settings(session: Session, machine: str | None, level: str | None, prefix: 
             asked = cluster.machine(machine).id if machine else store.me
             found = settings.effective_settings(store, cluster.levels_for(asked), prefix)
     shown = {key: value.value for key, value in found.items() if isinstance(value.value, str)}
-    if len(shown) < len(found):
-        note(f"left out, being secret: {', '.join(sorted(found.keys() - shown.keys()))}")
-    return shown
+    return shown, sorted(found.keys() - shown.keys())
+
+
+def _tell_of(secrets: list[str]) -> None:
+    if secrets:
+        note(f"left out, being secret: {', '.join(secrets)}")
 
 
 def _to_standard_output(text: str) -> None:

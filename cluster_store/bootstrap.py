@@ -28,11 +28,11 @@ Progress = Callable[[str], None]
 _PATIENCE_S = 5.0
 
 
-def _silent(_: str) -> None:
+def silent(_: str) -> None:
     """Tell nobody."""
 
 
-def execute(root: Path, operation: str, arguments: Mapping[str, Any], progress: Progress = _silent) -> dict[str, Any]:
+def execute(root: Path, operation: str, arguments: Mapping[str, Any], progress: Progress = silent) -> dict[str, Any]:
     """Have an operation done: by the daemon if it answers, else here, under the store's lock.
 
     Both are tried until one works or ``_PATIENCE_S`` are over: a daemon that is just starting holds the lock
@@ -101,7 +101,7 @@ def read(root: Path) -> StoreReader:
 def ask_daemon(root: Path, operation: str) -> dict[str, Any] | None:
     """Return the daemon's answer to an operation without arguments, None where no daemon runs."""
     try:
-        return local_client.call(StoreFolder(root).socket, operation, {}, _silent)
+        return local_client.call(StoreFolder(root).socket, operation, {}, silent)
     except NoDaemon:
         return None
 

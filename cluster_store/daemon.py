@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -35,6 +36,12 @@ from cluster_store.links import Links
 from cluster_store.node import Node, open_node
 from cluster_store.ports import Listener, PeerAddress
 from cluster_store.service import Progress, Service
+
+
+logger = logging.getLogger("cluster_store")
+
+#: Between two rounds of housekeeping, seconds.
+_HOUSEKEEPING_S = 3600.0
 
 
 def now() -> int:
@@ -146,11 +153,13 @@ async def serve(folder: StoreFolder, ready: Callable[[dict[str, Any]], None]) ->
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         await host.go_online()
+        housekeeping = asyncio.create_task(host.keep_house())
         server = await local_socket.listen(folder.socket, host.answer)
         try:
             ready(host.about())
             await stop.wait()
         finally:
+            housekeeping.cancel()
             server.close()
             folder.socket.unlink(missing_ok=True)
     finally:
@@ -219,6 +228,15 @@ class Host:
             "fingerprint": Keys.fingerprint(self.keys.host_key_line),
             "process": os.getpid(),
         }
+
+    async def keep_house(self) -> None:
+        """Do now and then what nobody asks for."""
+        while True:
+            try:
+                await self.node.erase_secrets()
+            except StoreError as error:
+                logger.warning("housekeeping was put off: %s", error.message)
+            await asyncio.sleep(_HOUSEKEEPING_S)
 
     # --- operations ------------------------------------------------------------------------------------
 

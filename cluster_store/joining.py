@@ -133,7 +133,8 @@ async def _catch_up(
 
     while not complete():
         before = node.replica.state.position
-        progress(f"{before} records")
+        if before:
+            progress(f"{before} records are here")
 
         def advanced(at: int = before) -> bool:
             return complete() or node.replica.state.position > at + 1000

@@ -36,7 +36,7 @@ from cluster_store.core.effects import (
     Submit,
 )
 from cluster_store.core.errors import ClusterStoreError, EngineError, StoreError
-from cluster_store.core.limits import BATCH_BYTES_TARGET, BATCH_RECORDS_MAX, GROUP_COMMIT_MAX
+from cluster_store.core.limits import BATCH_BYTES_TARGET, BATCH_RECORDS_MAX, GROUP_COMMIT_MAX, SECRETS_KEPT_MS
 from cluster_store.core.registers import CLUSTER
 from cluster_store.core.replica import Replica
 from cluster_store.core.state import Needs, State
@@ -140,6 +140,10 @@ class Node:
         """Let those who wait look at their conditions again."""
         async with self._changed:
             self._changed.notify_all()
+
+    async def erase_secrets(self) -> None:
+        """Erase the values of secrets that were replaced longer ago than anybody may want them back."""
+        await self._log.erase_secrets(self.now() - SECRETS_KEPT_MS)
 
     async def close(self) -> None:
         """Finish the append under way, refuse what is queued, save documents and release the log."""

@@ -62,6 +62,9 @@ class EventLog(Protocol):
     async def save_documents(self, documents: Mapping[str, bytes]) -> None:
         """Keep documents as they are after everything that is appended, and drop their tails."""
 
+    async def erase_secrets(self, before: int) -> int:
+        """Erase the values of secrets that were replaced here before a time (milliseconds); return how many."""
+
     async def close(self) -> None:
         """Release the store; may be called twice."""
 

@@ -28,6 +28,7 @@ class MemoryLog:
         self.lanes: dict[tuple[Path, RecordId], Lane] = {}
         self.tips: dict[tuple[str, bytes], Tip] = {}
         self.secrets: dict[RecordId, Secrets] = {}
+        self.replaced: dict[tuple[Path, RecordId], int] = {}
         self.saved: dict[str, bytes] = {}
         self.tails: dict[str, list[Change]] = {}
         self.log_hash = b""
@@ -78,6 +79,7 @@ class MemoryLog:
         self.removals |= draft.removals
         for path, record in draft.taken:
             del self.lanes[path, record]
+            self.replaced[path, record] = draft.records[-1].learnt
         for (path, record), lane in draft.put.items():
             self.lanes[path, record] = draft.with_text(path, lane)
         self.tips |= draft.tips
@@ -116,6 +118,17 @@ class MemoryLog:
         for document, saved in documents.items():
             self.saved[document] = saved
             self.tails.pop(document, None)
+
+    async def erase_secrets(self, before: int) -> int:
+        """See ``EventLog``."""
+        old = [
+            (path, record)
+            for (path, record), replaced in self.replaced.items()
+            if replaced < before and path in self.secrets.get(record, {})
+        ]
+        for path, record in old:
+            del self.secrets[record][path]
+        return len(old)
 
     async def close(self) -> None:
         """See ``EventLog``."""

@@ -98,7 +98,7 @@ class Chain:
             and type(record) is type(envelope) is bytes
             and (seal is None or type(seal) is bytes)
         ):
-            return self._misshapen(position, record, seq)
+            return self._misshapen(row)
         identity = sha256(envelope + seal if seal else envelope).digest()
         content = _read(envelope, seal or b"", identity)
         self.log_hash = sha256(self.log_hash + record).digest()
@@ -128,21 +128,24 @@ class Chain:
             self.record = None
         return faults
 
-    def _misshapen(self, position: Any, record: Any, seq: Any) -> list[Fault]:
+    def _misshapen(self, row: Row) -> list[Fault]:
         """Return the fault of a row whose columns are of other types than were written."""
-        self.record = None
-        self._unsealed = None
-        at = position if type(position) is int else self.position + 1
-        self.position = at
+        position, record, line, seq, *_ = row
+        self.record = self._unsealed = None
+        self.position = position if type(position) is int else self.position + 1
         name = record.hex() if type(record) is bytes else ""
-        number = seq if type(seq) is int else None
+        author = self._authors.get(line, MachineId("")) if type(line) is int else MachineId("")
+        if type(line) is int:
+            head = self._heads.setdefault(line, _Head("", 0, author, Epoch("")))
+            head.id, head.seq = name, head.seq + 1
         return [
             Fault(
                 kind="record",
                 text="its columns are not of the types that were written",
-                position=at,
+                position=self.position,
                 record=name,
-                seq=number,
+                machine=author,
+                seq=seq if type(seq) is int else None,
             )
         ]
 

@@ -13,12 +13,11 @@ import msgspec
 
 from cluster_store.core.cluster import Cluster
 from cluster_store.core.naming import excerpt, iso_time, one_line, show_level, show_path
-from cluster_store.core.records import Envelope
+from cluster_store.core.records import Envelope, is_value
 from cluster_store.core.registers import Secret, Write, WriteValue, split_setting, valid_path
 from cluster_store.core.settings import KNOCKED_OUT
 from cluster_store.core.state import Appended
 from cluster_store.core.types import MachineId, RecordId
-from cluster_store.core.values import to_python
 
 #: Finds the event that wrote a lane.
 FindEvent = Callable[[RecordId], Appended]
@@ -133,16 +132,16 @@ def write_to_json(write: Write, cluster: Cluster) -> dict[str, Any]:
 
 
 def plain(value: WriteValue) -> Any:
-    """Return a stored value as a Python one; a secret as ``SECRET``, nothing as None."""
+    """Return a stored value for a JSON document: exactly its text, a secret as ``SECRET``, nothing as None."""
     if isinstance(value, Secret):
         return SECRET
     if not isinstance(value, str):
         return None
-    try:
-        return to_python(value)
-    except (ValueError, RecursionError):
-        # Only a void record holds text that is no JSON.
-        return value
+    if not is_value(value):
+        return value  # only a void record holds text that is no JSON
+    # Another program than this one may have left line ends in it, and a line is an event.
+    is_one_line = "\n" not in value and "\r" not in value
+    return msgspec.Raw(value.encode() if is_one_line else msgspec.json.format(value.encode(), indent=-1))
 
 
 def _action(write: Write) -> str:

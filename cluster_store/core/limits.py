@@ -55,6 +55,8 @@ REQUEST_BYTES_MAX = 2 * CONFIG_FILE_BYTES_MAX
 DOCUMENTS_OPEN_MAX = 64
 #: Changes since the documents were last saved, before they are saved again.
 DOCUMENT_SAVE_INTERVAL = 2000
+#: How long a replaced secret's value is kept, milliseconds: a month to take a change back.
+SECRETS_KEPT_MS = 30 * 24 * 3600 * 1000
 #: Machines beyond this number keep a handful of links each instead of a full mesh.
 FULL_MESH_MAX = 20
 
