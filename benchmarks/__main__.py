@@ -24,6 +24,9 @@ from benchmarks.questions import QUESTIONS
 _ON_DISK = Path("/var/tmp")  # noqa: S108 - only a folder of our own in it is used
 
 
+_WIDTH = 120
+
+
 def main(arguments: list[str]) -> int:
     """Do what the arguments ask for; return the exit status, 1 where somebody gave a wrong answer."""
     parser = argparse.ArgumentParser("python -m benchmarks", description="Ask how fast cluster-store is.")
@@ -33,7 +36,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--folder", type=Path, default=_ON_DISK, help="work below this folder (default: %(default)s)")
     parser.add_argument("--compare", nargs=2, type=Path, metavar="FILE", help="show two kept results side by side")
     options = parser.parse_args(arguments)
-    console = Console()
+    # In a file or a pipe there is no width to keep to.
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDTH)
     if options.compare:
         console.print(report.comparison(*map(results.read, options.compare)))
         return 0

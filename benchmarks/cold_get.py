@@ -53,6 +53,7 @@ def _program(name: str, text: str) -> Contestant:
 
 def _get(folder: Path, scale: int) -> Contestant:
     """Make a store of so many records, and return who looks into it."""
+    folder.mkdir()
     work = changes(MACHINES[0], scale - FOUNDING_RECORDS)
     asyncio.run(_fill(folder, work))
     printed = _effective(work).encode() + b"\n"

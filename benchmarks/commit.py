@@ -30,6 +30,7 @@ def _prepare(folder: Path, scales: Sequence[int]) -> Stage:
         work = changes(MACHINES[0], scale)
         expected = answer(outcome(paths_of_settings(), work))
         learnt = folder / str(scale)
+        learnt.mkdir()
         _commit(work, 1, learnt)
         records = records_in(learnt)
         alone = Contestant("one at a time", scale, scale, expected, partial(_commit, work, 1))

@@ -1,4 +1,4 @@
-"""What the work costs at least: the same bytes by the standard library's SQLite and by the merge engine, nothing else."""
+"""What the work costs at least: the same bytes by the standard library's SQLite and by the merge engine alone."""
 
 from __future__ import annotations
 

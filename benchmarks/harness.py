@@ -60,7 +60,7 @@ class Contestant(msgspec.Struct, frozen=True):
 class Ratio(msgspec.Struct, frozen=True):
     """How one contestant compares with another, and what is wanted.
 
-    ``at_least`` is a ratio of speeds, ``at_most`` one of times; ``stretch`` is what would be better still.
+    It is of speeds, unless ``at_most`` asks for one of times; ``stretch`` is what would be better still.
     """
 
     contestant: Contestant
@@ -115,7 +115,7 @@ class Compared(msgspec.Struct, frozen=True):
     scale: int
     floor: str
     floor_scale: int
-    #: Of each round: of speeds where there is ``at_least``, else of times.
+    #: Of each round: of times where there is ``at_most``, else of speeds.
     values: list[float]
     at_least: float | None
     at_most: float | None
@@ -187,5 +187,5 @@ def _compare(ratio: Ratio, seconds: dict[tuple[str, int], list[float]]) -> Compa
     values = []
     for mine, theirs in zip(seconds[one.name, one.scale], seconds[other.name, other.scale], strict=True):
         times = (mine / one.operations) / (theirs / other.operations)
-        values.append(1 / times if ratio.at_least is not None else times)
+        values.append(1 / times if ratio.at_most is None else times)
     return Compared(one.name, one.scale, other.name, other.scale, values, ratio.at_least, ratio.at_most, ratio.stretch)

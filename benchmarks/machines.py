@@ -67,7 +67,15 @@ class Machine:
         """Where others dial it."""
         return PeerAddress(self.id, self.hostname, _SSH_PORT, self.keys.host_key_line)
 
-    async def open(self, log: SqliteLog) -> Node:
+    async def create(self, folder: Path, cluster: str = "") -> SqliteLog:
+        """Make the machine's log in a folder, which is there; ``cluster`` as for ``SqliteLog.create``."""
+        return await SqliteLog.create(StoreFolder(folder).database, self.id, cluster)
+
+    async def open(self, folder: Path) -> Node:
+        """Return the machine's node, alive on the log in a folder."""
+        return await self.wake(await SqliteLog.open(StoreFolder(folder).database))
+
+    async def wake(self, log: SqliteLog) -> Node:
         """Return the machine's node, alive on its log."""
         node = await open_node(log, self.id, self.keys.sign, self.clock)
         await node.start()
@@ -108,8 +116,7 @@ def _key(seed: str) -> Ed25519PrivateKey:
 
 async def found_cluster(first: Machine, folder: Path) -> Node:
     """Make the store of a cluster's first machine, which lets the others in and loads the cluster's configuration."""
-    folder.mkdir(parents=True, exist_ok=True)
-    node = await first.open(await SqliteLog.create(StoreFolder(folder).database, first.id))
+    node = await first.wake(await first.create(folder))
     await node.submit(InitialiseMachine(card=first.card, salt=_SALT), USER)
     await node.submit(CreateCluster(name="americas", salt=_SALT), USER)
     for hostname in MACHINES:

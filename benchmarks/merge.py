@@ -14,6 +14,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
+from automerge.core import Document
+
 from benchmarks import floors
 from benchmarks.harness import Contestant, Question, Ratio, Size, Stage, Trial
 from benchmarks.machines import (
@@ -58,8 +60,7 @@ class _RecordingLog(SqliteLog):
         """See ``EventLog``."""
         await super().append(draft)
         records = [(added.record.data, added.record.seal) for added in draft.records]
-        changes_of_documents = draft.changes.items()
-        messages = {name: floors.message([change.data for change in some]) for name, some in changes_of_documents}
+        messages = {name: floors.message([change.data for change in some]) for name, some in draft.changes.items()}
         self.batches.append(_Batch(records, messages))
 
 
@@ -71,10 +72,12 @@ def _prepare(folder: Path, scales: Sequence[int]) -> Stage:
         for scale in scales:
             work = {hostname: changes(hostname, scale) for hostname in _SIDES}
             expected = answer(outcome(paths_of_settings(), *work.values()))
-            apart = folder / f"{burst}-{scale}"
+            apart, together = folder / f"{burst}-{scale}-apart", folder / f"{burst}-{scale}-together"
+            for hostname in _SIDES:
+                (apart / hostname).mkdir(parents=True)
             asyncio.run(_part(work, burst, apart))
-            batches = asyncio.run(_learn(apart, folder / "learning"))
-            shutil.rmtree(folder / "learning")
+            shutil.copytree(apart, together)
+            batches = asyncio.run(_learn(together))
             merge = Contestant(f"merge, {burst} a seal", scale, 2 * scale, expected, partial(_merge, apart))
             floor = Contestant(f"floor, {burst} a seal", scale, 2 * scale, expected, partial(_floor, apart, batches))
             contestants += [merge, floor]
@@ -93,15 +96,12 @@ async def _part(work: Mapping[str, Sequence[Change]], burst: int, folder: Path) 
     network = MemoryNetwork()
     node = await found_cluster(one, folder / one.hostname)
     async with one.online(node, network):
-        (folder / other.hostname).mkdir()
-        log = await SqliteLog.create(
-            StoreFolder(folder / other.hostname).database, other.id, node.replica.state.cluster
-        )
+        log = await other.create(folder / other.hostname, node.replica.state.cluster)
         transport = MemoryTransport(network, other.hostname, other.keys)
         await fetch(one.address, other.id, other.keys.sign, transport, log, other.clock, lambda _: None)
     await commit_in_bursts(node, work[one.hostname], burst)
     await node.close()
-    node = await other.open(await SqliteLog.open(StoreFolder(folder / other.hostname).database))
+    node = await other.open(folder / other.hostname)
     await commit_in_bursts(node, work[other.hostname], burst)
     await node.close()
 
@@ -119,8 +119,8 @@ def _merge(apart: Path, folder: Path) -> Trial:
 async def _merging(folder: Path) -> tuple[float, str, str]:
     """Let the sides meet; return how long it took, and what their documents say then."""
     one, other = map(machine, _SIDES)
-    here = await one.open(await SqliteLog.open(StoreFolder(folder / one.hostname).database))
-    there = await other.open(await SqliteLog.open(StoreFolder(folder / other.hostname).database))
+    here = await one.open(folder / one.hostname)
+    there = await other.open(folder / other.hostname)
     seconds = await _meet(one, here, other, there)
     said = [await _documents_say(node, folder / side.hostname) for side, node in ((one, here), (other, there))]
     await here.close()
@@ -165,12 +165,11 @@ def _agreed(answers: Sequence[str]) -> str:
 # --- the floor ---
 
 
-async def _learn(apart: Path, folder: Path) -> dict[str, list[_Batch]]:
+async def _learn(folder: Path) -> dict[str, list[_Batch]]:
     """Have the sides meet once, and return what each one appended."""
-    shutil.copytree(apart, folder)
     one, other = map(machine, _SIDES)
     logs = [await _RecordingLog.open(StoreFolder(folder / hostname).database) for hostname in _SIDES]
-    here, there = await one.open(logs[0]), await other.open(logs[1])
+    here, there = await one.wake(logs[0]), await other.wake(logs[1])
     await _meet(one, here, other, there)
     await here.close()
     await there.close()
@@ -198,7 +197,7 @@ def _floor(apart: Path, batches: Mapping[str, Sequence[_Batch]], folder: Path) -
     return Trial(seconds, _agreed(answers))
 
 
-def _documents_of(folder: Path) -> dict[str, floors.Document]:
+def _documents_of(folder: Path) -> dict[str, Document]:
     """Return the engine's documents as a store has them."""
     documents = {}
     with StoreReader(StoreFolder(folder).database) as store:

@@ -37,7 +37,7 @@ def ratios(answered: Answered) -> Table:
     for one in answered.compared:
         table.add_row(
             _between(one),
-            "times" if one.at_least is None else "speeds",
+            "speeds" if one.at_most is None else "times",
             f"{one.value:.2f}",
             f"{min(one.values):.2f} to {max(one.values):.2f}",
             _target(one),
@@ -71,7 +71,7 @@ def _figures(result: Result) -> dict[tuple[str, str], _Figure]:
     for answered in result.questions:
         answers = {(one.contestant, one.scale): one.answer for one in answered.measured}
         for one in answered.measured:
-            figures[answered.question, f"{one.contestant} {_scale(one.scale)}".strip()] = _Figure(
+            figures[answered.question, _who(one.contestant, one.scale)] = _Figure(
                 one.each, _duration(one.each), one.answer
             )
         for ratio in answered.compared:
@@ -85,7 +85,8 @@ def _origin(result: Result) -> str:
 
 
 def _between(one: Compared) -> str:
-    return f"{one.contestant} {_scale(one.scale)} : {one.floor} {_scale(one.floor_scale)}".strip()
+    first = one.contestant if one.scale == one.floor_scale else _who(one.contestant, one.scale)
+    return f"{first} : {_who(one.floor, one.floor_scale)}"
 
 
 def _target(one: Compared) -> str:
@@ -93,6 +94,10 @@ def _target(one: Compared) -> str:
     bounds.append(f"at most {one.at_most:.2f}" if one.at_most is not None else "")
     wanted = next(filter(None, bounds), "")
     return wanted and f"{wanted}: {'met' if one.met else 'missed'}"
+
+
+def _who(contestant: str, scale: int) -> str:
+    return f"{contestant} {_scale(scale)}".rstrip()
 
 
 def _scale(scale: int) -> str:

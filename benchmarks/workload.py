@@ -84,7 +84,7 @@ def answer(standing: Standing) -> str:
 
 
 def fold(records: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
-    """Return what stands after records (envelope and seal), each after what it came after: a write and who replaced it."""
+    """Return what stands after records, envelope and seal: what each wrote, without what a later one replaced."""
     lanes: dict[tuple[str, str], Any] = {}
     for envelope, seal in records:
         record = sha256(envelope + seal).hexdigest()

@@ -25,7 +25,11 @@ def perform(arguments: list[str], program: str) -> int:
     """Run a program with typer and return its exit status."""
     group = _group(program)
     try:
-        status = group.main(arguments, prog_name=program, standalone_mode=False, obj=Session())
+        # Not through the group's own main(), which has ways of its own with interrupts and closed pipes.
+        with group.make_context(program, arguments, obj=Session()) as context:
+            status = group.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
     except typer.Abort:
         complain("there was no answer", "nothing was done")
         return REFUSED

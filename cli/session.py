@@ -71,11 +71,19 @@ class Session:
 
 
 def print_json(document: Any) -> None:
-    """Print a document as one line of JSON, which is UTF-8 whatever the terminal is."""
+    """Print a document as one line of JSON."""
     import msgspec
 
+    print_bytes(msgspec.json.encode(document) + b"\n")
+
+
+def print_bytes(data: bytes) -> None:
+    """Print what is UTF-8 whatever the terminal is, because a file or a program may be at the other end."""
     sys.stdout.flush()
-    sys.stdout.buffer.write(msgspec.json.encode(document) + b"\n")
+    left = memoryview(data)
+    while left:
+        # Where Python was told not to buffer, this writes a part only if whoever reads goes away meanwhile.
+        left = left[sys.stdout.buffer.write(left) :]
     sys.stdout.buffer.flush()
 
 

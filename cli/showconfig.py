@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from enum import StrEnum
 from pathlib import Path, PurePath
@@ -16,7 +15,7 @@ from cluster_store.core.errors import StoreError
 from cluster_store.formats import ENDINGS, write_config
 
 from .parameters import Machine, Prefix, ViewedLevel, refuse_both
-from .session import Session, note
+from .session import Session, note, print_bytes
 
 
 class Format(StrEnum):
@@ -45,7 +44,7 @@ def showconfig(
     """
     refuse_both(context, machine, level)
     found, secrets = _settings(context.obj, machine, level, prefix)
-    _to_standard_output(write_config(found, format or Format.JSON, nested=nested, exact=False))
+    print_bytes(write_config(found, format or Format.JSON, nested=nested, exact=False).encode())
     _tell_of(secrets)
 
 
@@ -67,7 +66,7 @@ def saveconfig(
     found, secrets = _settings(context.obj, machine, level, prefix)
     text = write_config(found, format or ENDINGS.get(PurePath(file).suffix.lower(), Format.JSON), nested=nested)
     if file == "-":
-        _to_standard_output(text)
+        print_bytes(text.encode())
     else:
         _replace(Path(file), text)
         note(f"{len(found)} settings are in {file}")
@@ -93,13 +92,6 @@ def _settings(
 def _tell_of(secrets: list[str]) -> None:
     if secrets:
         note(f"left out, being secret: {', '.join(secrets)}")
-
-
-def _to_standard_output(text: str) -> None:
-    # The file that it may become is UTF-8, whatever the terminal is.
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode())
-    sys.stdout.buffer.flush()
 
 
 def _replace(path: Path, text: str) -> None:

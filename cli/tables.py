@@ -1,16 +1,17 @@
-"""Tables and trees for people: wide where nobody's screen sets the width, coloured on a terminal only."""
+"""Tables and trees for people: wide where nobody's screen sets the width, coloured on a terminal only.
+
+Rich is loaded when something is printed: whoever asks for JSON does not wait for it.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from typing import TYPE_CHECKING
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-from rich.tree import Tree
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 #: Columns where the output is a file or a pipe: nothing is wrapped or cut there.
 _UNBOUNDED = 100_000
@@ -18,6 +19,9 @@ _UNBOUNDED = 100_000
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows under their columns' names."""
+    from rich import box
+    from rich.table import Table
+
     table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for row in rows:
         table.add_row(*map(_shown, row))
@@ -26,15 +30,19 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def print_facts(facts: Mapping[str, str]) -> None:
     """Print names and what they stand for, one a line."""
+    from rich.table import Table
+
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
-        table.add_row(Text(name, style="bold"), _shown(value))
+        table.add_row(_shown(name, style="bold"), _shown(value))
     _console().print(table)
 
 
 def print_tree(root: str, branches: Mapping[str, Iterable[str]]) -> None:
     """Print a tree of two levels."""
-    tree = Tree(Text(root, style="bold"))
+    from rich.tree import Tree
+
+    tree = Tree(_shown(root, style="bold"))
     for name, leaves in branches.items():
         branch = tree.add(_shown(name))
         for leaf in leaves:
@@ -42,15 +50,14 @@ def print_tree(root: str, branches: Mapping[str, Iterable[str]]) -> None:
     _console().print(tree)
 
 
-def _shown(text: str) -> Text:
+def _shown(text: str, style: str = "") -> Text:
+    from rich.text import Text
+
     # Not a plain string, in which rich would see markup; and a terminal would obey control characters.
-    return Text("".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text))
-
-
-@cache
-def _width() -> int | None:
-    return None if sys.stdout.isatty() else _UNBOUNDED
+    return Text("".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text), style=style)
 
 
 def _console() -> Console:
-    return Console(width=_width(), highlight=False)
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else _UNBOUNDED, highlight=False)

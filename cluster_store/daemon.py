@@ -27,16 +27,15 @@ from cluster_store.adapters.sqlite_log import SqliteLog
 from cluster_store.adapters.ssh import SshTransport
 from cluster_store.adapters.store_folder import StoreFolder, sync_folder
 from cluster_store.core.cluster import ADMIN, Machine
-from cluster_store.core.commands import Card, ChangePassword, InitialiseMachine
-from cluster_store.core.errors import InvalidValue, Refused, StoreError, StoreMissing
+from cluster_store.core.commands import Card, ChangeMachine, ChangePassword, InitialiseMachine
+from cluster_store.core.errors import ClusterStoreError, InvalidValue, Refused, StoreError, StoreMissing
 from cluster_store.core.records import machine_id
 from cluster_store.core.types import MachineId
 from cluster_store.gatekeeper import Doorkeeper
 from cluster_store.links import Links
 from cluster_store.node import Node, open_node
 from cluster_store.ports import Listener, PeerAddress
-from cluster_store.service import Progress, Service
-
+from cluster_store.service import Progress, Service, command_of
 
 logger = logging.getLogger("cluster_store")
 
@@ -186,25 +185,27 @@ class Host:
         """Listen, and begin to dial the other members. Raises StoreError where the port cannot be had."""
         links = Links(self.node, self.transport, self.node.replica.state.me)
         self.service = Service(self.node, links)
-        await self._listen()
+        place = _place_of(self.node.replica.cluster.machines[self.node.replica.state.me])
+        self._listener, self._listening_at = await self._listen(place), place
         links.start()
 
-    async def _listen(self) -> None:
-        me = self.node.replica.cluster.machines[self.node.replica.state.me]
-        place = (me.listen or next(iter(me.interfaces.values()), "") or "0.0.0.0", me.ssh_port)  # noqa: S104 - all, where none is named
-        if place == self._listening_at or self.service.links is None:
-            return
+    async def _listen(self, place: tuple[str, int]) -> Listener:
+        assert self.service.links is not None
         door = Doorkeeper(self.node, self.service.links, passwords.verify, self.service.answer_person)
+        return await self.transport.listen(*place, door)
+
+    async def _move(self, place: tuple[str, int]) -> None:
+        """Listen at another place. Raises Refused where it cannot be had; then all stays as it was."""
+        assert self._listener is not None
+        assert self._listening_at is not None
+        # First, because of two places with one port one may contain the other.
+        await self._listener.close()
         try:
-            listener = await self.transport.listen(*place, door)
-        except OSError as error:
-            raise StoreError(
-                f"cannot listen on {place[0]} port {place[1]}: {error.strerror or error}",
-                "stop what uses that port, or take another: 'cluster-store machine set --ssh-port N'",
-            ) from error
-        if self._listener is not None:
-            await self._listener.close()
-        self._listener, self._listening_at = listener, place
+            self._listener = await self._listen(place)
+        except Refused:
+            self._listener = await self._listen(self._listening_at)
+            raise
+        self._listening_at = place
 
     async def go_offline(self) -> None:
         """Close the listener and every link."""
@@ -245,10 +246,7 @@ class Host:
     ) -> dict[str, Any]:
         """Do an operation that somebody on this machine asks for. Raises ClusterStoreError."""
         if operation == "submit":
-            result = await self.service.submit(arguments, user)
-            if self._listener is not None:
-                await self._listen()
-            return result
+            return await self._submit(arguments, user)
         if operation == "connstatus":
             return self.service.connstatus()
         if operation == "status":
@@ -258,6 +256,26 @@ class Host:
         if operation == "passwd":
             return await self._change_password(arguments, user)
         raise InvalidValue(f"there is no operation '{operation}'", "is the daemon of the same version as this program?")
+
+    async def _submit(self, arguments: Mapping[str, Any], user: str) -> dict[str, Any]:
+        """Carry out a command; one that moves this machine is refused where its new place cannot be had.
+
+        Only what is asked for here moves it: if the record of its place came from a twin, both would want one place.
+        """
+        command, before = command_of(arguments), self._listening_at
+        if before is None or not isinstance(command, ChangeMachine):
+            return await self.service.submit(arguments, user)
+        me = self.node.replica.cluster.machines[self.node.replica.state.me]
+        asked = {name: value for name in _PLACE if (value := getattr(command, name)) is not None}
+        place = _place_of(msgspec.structs.replace(me, **asked)) if asked else before
+        if place != before:
+            await self._move(place)
+        try:
+            return await self.service.submit(arguments, user)
+        except ClusterStoreError:
+            if place != before:
+                await self._move(before)
+            raise
 
     async def _change_password(self, arguments: Mapping[str, Any], user: str) -> dict[str, Any]:
         name = str(arguments.get("user") or ADMIN)
@@ -320,6 +338,16 @@ class Host:
         if online:
             await self.go_online()
         return former
+
+
+#: What of a machine decides where it listens.
+_PLACE = ("listen", "interfaces", "ssh_port")
+
+
+def _place_of(machine: Machine) -> tuple[str, int]:
+    """Return the address and port where a machine listens."""
+    address = machine.listen or next(iter(machine.interfaces.values()), "")
+    return address or "0.0.0.0", machine.ssh_port  # noqa: S104 - all, where none is named
 
 
 def _swap(folder: StoreFolder, former: Path) -> None:

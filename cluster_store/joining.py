@@ -139,14 +139,11 @@ async def _catch_up(
         def advanced(at: int = before) -> bool:
             return complete() or node.replica.state.position > at + 1000
 
-        try:
-            async with asyncio.timeout(_STALLED_S):
-                await node.wait_for(advanced)
-        except TimeoutError as error:
-            if node.replica.state.position == before:
-                raise LinkError(
-                    "dropped", "the member stopped sending its log", "try again, or another member"
-                ) from error
+        advancing = asyncio.create_task(node.wait_for(advanced))
+        await asyncio.wait({serving, advancing}, timeout=_STALLED_S, return_when=asyncio.FIRST_COMPLETED)
+        advancing.cancel()
+        if node.replica.state.position == before and not complete():
+            raise LinkError("dropped", "the member stopped sending its log", "try again, or another member")
     if serving.done():
         status = links.status.get(member)
         why = f": {status.reason}" if status and status.reason else ""

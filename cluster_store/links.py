@@ -29,7 +29,7 @@ _SIMULTANEOUS_S = 5.0
 #: A link that lived this long was a working one: when it ends, dial again at once.
 _LASTING_S = 2.0
 #: First and longest wait before a peer is dialled again, seconds.
-_BACKOFF_MIN_S, _BACKOFF_MAX_S = 0.2, 15.0
+_BACKOFF_MIN_S, _BACKOFF_MAX_S = 0.2, 10.0
 #: A peer that is detached is tried now and then all the same: it may have been taken back from the other side.
 _DETACHED_RETRY_S = 30.0
 

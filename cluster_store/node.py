@@ -264,9 +264,5 @@ async def open_node(
     reason: str = "moved",
 ) -> Node:
     """Restore a replica from its log and return it alive."""
-    stored = await log.load()
-    state = State(me, stored.cluster)
-    state.position, state.log_hash, state.own = stored.position, stored.log_hash, stored.own
-    state.restore_lines(stored.lines, stored.removals)
-    state.hybrid = max((line.hybrid for line in stored.lines), default=0)
+    state = State.restored(me, await log.load())
     return Node(log, Replica(state, sign, os.urandom(8).hex(), reason), clock)

@@ -8,27 +8,13 @@ from typing import Any, Protocol
 
 import msgspec
 
-from cluster_store.core.causality import Line, Removals
 from cluster_store.core.document import Change
 from cluster_store.core.effects import LogRow
-from cluster_store.core.state import Draft, Facts, Needs
+from cluster_store.core.state import Draft, Facts, Needs, Stored
 from cluster_store.core.types import MachineId
 
 #: The user name by which machines log in with their keys; no person can have it.
 MACHINE_USER = "machine"
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """What a store is opened with."""
-
-    cluster: str
-    position: int
-    log_hash: bytes
-    lines: list[Line]
-    #: Line -> (number, removals known from there on).
-    removals: dict[int, tuple[tuple[int, Removals], ...]]
-    #: The line that this machine wrote last, None where the next write has to begin a new epoch.
-    own: int | None
 
 
 class SavedDocument(msgspec.Struct, frozen=True):

@@ -7,12 +7,13 @@ and documents are compared with that. Whatever is found, damage included, is a f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Protocol
 
 import msgspec
 
 from cluster_store.core.causality import is_removed
-from cluster_store.core.chain import Chain, Fault, Row
+from cluster_store.core.chain import Chain, Fault, Meta, Row
 from cluster_store.core.document import Change, Document
 from cluster_store.core.errors import EngineError, StoreError
 from cluster_store.core.history import came_after
@@ -31,26 +32,16 @@ _TOLD_MAX = 100
 _PROGRESS_RECORDS = 2000
 
 
-class Meta(msgspec.Struct, frozen=True):
-    """What a store says of itself; of any type at all where it is damaged."""
-
-    me: MachineId
-    cluster: str
-    own: int | None
-    count: int
-    log_hash: bytes
-
-
 class Audited(Protocol):
     """A store that is read without trusting it. What cannot be read raises StoreError."""
 
     def meta(self) -> Meta:
-        """Return what the store says of itself."""
+        """Return what the store says of its log."""
 
     def authors(self) -> Mapping[int, MachineId]:
         """Return what the store says of who wrote each line."""
 
-    def rows(self) -> Iterator[tuple[Row, str | None]]:
+    def rows(self) -> Iterator[tuple[Row, object]]:
         """Yield the log's rows in the order of their positions, each with why it is void."""
 
     def damage(self) -> list[str]:
@@ -131,7 +122,11 @@ def verify(store: Audited, *, every_signature: bool = False, progress: Progress 
         report.add([Fault(kind="file", text=one_line(error.message))])
         return report
     audit = _Audit(store, meta, report, progress)
-    for step in (lambda: audit.check_records(every_signature=every_signature), audit.check_tables, audit.check_documents):
+    for step in (
+        partial(audit.check_records, every_signature=every_signature),
+        audit.check_tables,
+        audit.check_documents,
+    ):
         try:
             step()
         except StoreError as error:
@@ -191,7 +186,7 @@ class _Audit:
         except StoreError:
             return {}  # only names depend on it; the comparison of the tables will tell
 
-    def _fold_record(self, fold: Replay, record: Record, row: Row, void: str | None) -> list[Fault]:
+    def _fold_record(self, fold: Replay, record: Record, row: Row, void: object) -> list[Fault]:
         """Fold a record whose bytes and place are right; return what it, or its row, says that cannot be."""
         envelope = record.envelope
         draft = fold.draft
@@ -203,7 +198,9 @@ class _Audit:
             return [_fault_of(record, row, "its machine knew that it had been removed")]
         added = fold.add(record, row[5])
         if added.void != (void or ""):
-            return [_fault_of(record, row, f"it is marked as void for '{void or ''}', and should be for '{added.void}'")]
+            return [
+                _fault_of(record, row, f"it is marked as void for '{void or ''}', and should be for '{added.void}'")
+            ]
         for write in envelope.writes if not added.void else ():
             if isinstance(write.value, Secret):
                 self._secrets[record.id, write.path] = write.value.secret
@@ -217,8 +214,11 @@ class _Audit:
             return
         self._progress("tables", 0, 0)
         self._fold.settle()
-        self._report.add(list(self._store.differences(self._fold.state)))
-        self._report.add(list(self._store.secrets(self._fold.state, self._secrets)))
+        state, own = self._fold.state, self._meta.own
+        if own is not None and (own not in state.lines or state.lines[own].machine != self._meta.me):
+            self._report.add([Fault(kind="table", text=f"this machine is said to go on with line {own}, not its own")])
+        self._report.add(list(self._store.differences(state)))
+        self._report.add(list(self._store.secrets(state, self._secrets)))
 
     def check_documents(self) -> None:
         """Compare every document with the changes that its records make, and with the standing lanes."""

@@ -56,12 +56,7 @@ async def in_memory(_name: str, _me: MachineId, cluster: str) -> EventLog:
 
 async def restored(me: Identity, log: EventLog, instance: str) -> Replica:
     """Return a replica as a starting process restores it from its log."""
-    stored = await log.load()
-    state = State(me.id, stored.cluster)
-    state.position, state.log_hash, state.own = stored.position, stored.log_hash, stored.own
-    state.restore_lines(stored.lines, stored.removals)
-    state.hybrid = max((line.hybrid for line in stored.lines), default=0)
-    return Replica(state, me.sign, instance)
+    return Replica(State.restored(me.id, await log.load()), me.sign, instance)
 
 
 class Machine:

@@ -57,6 +57,8 @@ CORE_ORDER = (
 #: The modules of the shell around it, lowest first: each imports only the core and those before it.
 SHELL_ORDER = (
     "ports",
+    "verify",
+    "replaying",
     "formats",
     "documents",
     "node",

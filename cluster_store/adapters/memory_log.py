@@ -11,9 +11,9 @@ from cluster_store.core.document import Change
 from cluster_store.core.effects import LogRow
 from cluster_store.core.errors import StoreError
 from cluster_store.core.registers import Lane, Secrets, scope_of
-from cluster_store.core.state import Appended, Draft, Fact, Facts, Needs, ScopeFacts
+from cluster_store.core.state import Appended, Draft, Fact, Facts, Needs, ScopeFacts, Stored
 from cluster_store.core.types import Level, Path, RecordId
-from cluster_store.ports import SavedDocument, Stored
+from cluster_store.ports import SavedDocument
 
 
 class MemoryLog:

@@ -10,6 +10,7 @@ own line, and ``load`` returns no own line where the fingerprint differs (docs/A
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -29,9 +30,9 @@ from cluster_store.core.admission import Incoming
 from cluster_store.core.causality import Removals
 from cluster_store.core.effects import LogRow
 from cluster_store.core.errors import StoreCorrupt, StoreError, StoreLocked
-from cluster_store.core.state import Draft, Facts, Needs
+from cluster_store.core.state import Draft, Facts, Needs, Stored
 from cluster_store.core.types import MachineId
-from cluster_store.ports import SavedDocument, Stored
+from cluster_store.ports import SavedDocument
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,6 +42,19 @@ _removals = msgspec.msgpack.Decoder(Removals)
 
 class _Connection(aiosqlite.Connection):
     """A connection that runs a whole function in its thread, where aiosqlite itself offers single statements."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        super().__init__(connect, iter_chunk_size=1)
+        # A process that fails ends, whether or not it came to closing its store: nothing is lost by that.
+        self._thread.daemon = True
+
+    async def open(self) -> None:
+        try:
+            _ = await self
+        except BaseException:
+            # aiosqlite lets its thread end by itself, and report that to an event loop that may be closed by then.
+            await asyncio.to_thread(self._thread.join)
+            raise
 
     async def run(
         self, work: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -85,13 +99,12 @@ class SqliteLog:
 
     @classmethod
     async def _start(cls, path: Path, connect: Callable[[], sqlite3.Connection]) -> Self:
-        connection = _Connection(connect, iter_chunk_size=1)
-        _ = await connection
+        connection = _Connection(connect)
+        await connection.open()
         try:
             with translated(path):
                 return cls(connection, path, await connection.run(_me))
         except BaseException:
-            # Its thread would keep the process alive.
             await connection.close()
             raise
 
@@ -173,7 +186,7 @@ def _load(connection: sqlite3.Connection, path: Path, where: str) -> Stored:
             "SELECT cluster, own, count, log_hash, fingerprint FROM meta"
         ).fetchone()
         for record, envelope, seal in connection.execute(
-            "SELECT id, envelope, seal FROM records WHERE position = ?", (count,)
+            "SELECT id, CAST(envelope AS BLOB), CAST(seal AS BLOB) FROM records WHERE position = ?", (count,)
         ):
             if sha256(envelope + (seal or b"")).digest() != record:
                 raise StoreCorrupt(f"the newest record of {path}, {record.hex()}, is damaged", MENDING)

@@ -47,6 +47,18 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     seq: int | None = None
 
 
+class Meta(msgspec.Struct, frozen=True):
+    """What a store says of its log."""
+
+    me: MachineId
+    #: Id of the first record.
+    cluster: str
+    #: The line that this machine goes on writing.
+    own: int | None
+    count: int
+    log_hash: bytes
+
+
 class _Head(msgspec.Struct):
     """The newest record of a line so far."""
 

@@ -7,13 +7,14 @@ record, so it cannot be shown.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from cluster_store.core.cluster import Cluster
+from cluster_store.core.errors import Malformed, StoreCorrupt
 from cluster_store.core.naming import excerpt, iso_time, one_line, show_level, show_path
-from cluster_store.core.records import Envelope, is_value
+from cluster_store.core.records import Envelope, decode, is_value
 from cluster_store.core.registers import Secret, Write, WriteValue, split_setting, valid_path
 from cluster_store.core.settings import KNOCKED_OUT
 from cluster_store.core.state import Appended
@@ -26,6 +27,56 @@ FindEvent = Callable[[RecordId], Appended]
 SECRET = "(secret)"  # noqa: S105 - it is the word for one
 #: Writes of one event that a line for people names; it counts the rest.
 _NAMED_WRITES_MAX = 2
+
+
+class Stored(Protocol):
+    """A row of the log, of which nothing was checked."""
+
+    @property
+    def position(self) -> int:
+        """Its place in this machine's log."""
+
+    @property
+    def id(self) -> RecordId:
+        """The record's id."""
+
+    @property
+    def line(self) -> int:
+        """The line that it stands in."""
+
+    @property
+    def envelope(self) -> bytes:
+        """The envelope's bytes."""
+
+    @property
+    def seal(self) -> bytes:
+        """The seal, or nothing."""
+
+    @property
+    def void(self) -> str:
+        """Why it counts for nothing, or ``""``."""
+
+    @property
+    def learnt(self) -> int:
+        """When this machine learnt of it, milliseconds since 1970."""
+
+
+def read_event(row: Stored) -> Appended:
+    """Return the event of a row. Raises StoreCorrupt where its bytes are not those that were written."""
+    try:
+        record = decode(row.envelope, row.seal)
+    except Malformed as error:
+        raise _damaged(row) from error
+    if record.id != row.id:
+        raise _damaged(row)
+    return Appended(row.position, row.line, record, row.void, row.learnt)
+
+
+def _damaged(row: Stored) -> StoreCorrupt:
+    return StoreCorrupt(
+        f"the record {row.id} at position {row.position} of the log is damaged",
+        "run 'cluster-store verify' to see what else is wrong with the store",
+    )
 
 
 class Filter(msgspec.Struct, frozen=True):

@@ -241,8 +241,7 @@ class Replica:
         return draft, replies, accepted
 
     def _context(self, draft: Draft, request: Request, given: Submit) -> Context:
-        touched = any(not path.startswith(("setting/", "element/")) for path in draft.lanes)
-        cluster = read(draft) if touched else self.cluster
+        cluster = read(draft) if draft.rearranges else self.cluster
         return Context(draft, cluster, self.state.me, request.user, given.now, given.epoch)
 
     def _decide(self, draft: Draft, request: Request, context: Context) -> Decision:

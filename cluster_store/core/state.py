@@ -22,6 +22,8 @@ from cluster_store.core.records import Record
 from cluster_store.core.registers import CLUSTER, Lane, Secrets, scope_of
 from cluster_store.core.types import Epoch, Level, MachineId, Path, RecordId
 
+#: What the paths of settings begin with; all other registers say what the cluster is.
+_SETTINGS = ("setting/", "element/", "kind/")
 #: Facts about single records kept at hand; the rest is looked up in the log.
 _FACTS_MAX = 20_000
 
@@ -76,6 +78,19 @@ class Appended(msgspec.Struct, frozen=True):
     learnt: int
 
 
+class Stored(msgspec.Struct, frozen=True):
+    """What a store is opened with."""
+
+    cluster: str
+    position: int
+    log_hash: bytes
+    lines: list[Line]
+    #: Line -> (number, removals known from there on).
+    removals: dict[int, tuple[tuple[int, Removals], ...]]
+    #: The line that this machine wrote last, None where the next write has to begin a new epoch.
+    own: int | None
+
+
 class State:
     """What this machine's log adds up to."""
 
@@ -103,14 +118,19 @@ class State:
         self.tips: dict[tuple[str, bytes], Tip] = {}
         self.facts: dict[RecordId, Fact | None] = {}
         self.steps: dict[tuple[int, int], RecordId] = {}
-        #: Grows with each change of the cluster scope, so that the read model can be cached.
+        #: Grows with each change of what the cluster is, so that the read model can be cached.
         self.membership = 0
 
-    def restore_lines(self, lines: Iterable[Line], removals: dict[int, tuple[tuple[int, Removals], ...]]) -> None:
-        """Take in the lines of a stored log."""
-        for line in lines:
-            self._keep_line(line)
-        self.removals = dict(removals)
+    @classmethod
+    def restored(cls, me: MachineId, stored: Stored) -> State:
+        """Return the state of a log that was there before this process."""
+        state = cls(me, stored.cluster)
+        state.position, state.log_hash, state.own = stored.position, stored.log_hash, stored.own
+        state.hybrid = max((line.hybrid for line in stored.lines), default=0)
+        for line in stored.lines:
+            state._keep_line(line)
+        state.removals = dict(stored.removals)
+        return state
 
     def missing(self, needs: Needs) -> Needs:
         """Return the part of ``needs`` that is not known yet."""
@@ -170,7 +190,7 @@ class State:
         self.lanes.update(draft.lanes)
         self.tips.update(draft.tips)
         self.facts.update(draft.facts)
-        self.membership += any(scope_of(path) == CLUSTER for path in draft.lanes)
+        self.membership += draft.rearranges
         self.cluster = draft.cluster
         self.position = draft.position
         self.hybrid = draft.hybrid
@@ -209,6 +229,8 @@ class Draft:
         self.put: dict[tuple[Path, RecordId], Lane] = {}
         self.taken: list[tuple[Path, RecordId]] = []
         self.secrets: dict[RecordId, Secrets] = {}
+        #: Whether a register was written that is no setting: the read model is another then.
+        self.rearranges = False
 
     def standing(self, path: Path) -> tuple[Lane, ...]:
         """Return the lanes that stand in a register. Its scope must be loaded."""
@@ -358,6 +380,7 @@ class Draft:
             weak=envelope.weak,
         )
         self.lanes.update(derived.lanes)
+        self.rearranges = self.rearranges or not all(path.startswith(_SETTINGS) for path in derived.lanes)
         self._attach_secrets(record.id)
         for document, change in derived.changes.items():
             self.changes.setdefault(document, []).append(change)

@@ -1,5 +1,7 @@
 """What only a log on a disk has to promise: what it refuses, what it survives, and what it notices."""
 
+# ruff: noqa: ASYNC240 - a test awaits one thing at a time: nobody else is kept waiting by a file
+
 from __future__ import annotations
 
 import asyncio
@@ -35,7 +37,6 @@ from cluster_store.core.state import Needs
 from cluster_store.core.types import MachineId
 from cluster_store.ports import EventLog
 from tests.replicas import Fleet, Machine
-from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -183,11 +184,11 @@ async def test_a_later_schema_is_refused(anna: Machine, path: Path) -> None:
 
 async def test_a_failed_opening_leaves_no_thread(path: Path) -> None:
     """A thread that stayed would keep a command from ending."""
-    before = set(threading.enumerate())
     path.write_bytes(b"garbage " * 1000)
     with pytest.raises(StoreCorrupt):
         await SqliteLog.open(path)
-    wait_until(lambda: set(threading.enumerate()) <= before, what="aiosqlite's thread to end")
+    # The event loop keeps threads of its own for later work.
+    assert [thread.name for thread in threading.enumerate() if "connection" in thread.name] == []
 
 
 async def test_a_closed_log_says_so(anna: Machine) -> None:
@@ -219,7 +220,7 @@ async def test_a_changed_newest_record_is_noticed(anna: Machine, path: Path, col
     await anna.log.close()
     with database(path) as connection:
         drop_triggers(connection)
-        connection.execute(f"UPDATE records SET {column} = x'00' || substr({column}, 2) WHERE position = 2")
+        connection.execute(f"UPDATE records SET {column} = x'00' WHERE position = 2")  # noqa: S608 - see above
     log = await SqliteLog.open(path)
     with pytest.raises(StoreCorrupt):
         await log.load()
@@ -317,7 +318,12 @@ def test_whatever_was_acknowledged_survives_a_kill(path: Path) -> None:
 # --- epochs ---
 
 
-async def epochs(machine: Machine) -> set[str]:
+def goes_on(machine: Machine) -> bool:
+    """Say whether a machine's next record belongs to the epoch it wrote in last."""
+    return machine.state.own is not None
+
+
+def epochs(machine: Machine) -> set[str]:
     """Return the epochs that a machine has written in."""
     return {line.epoch for line in machine.state.lines.values()}
 
@@ -328,13 +334,13 @@ async def test_a_copy_of_a_store_begins_a_new_epoch(anna: Machine, path: Path) -
     copy = path.with_name("copy.db")
     shutil.copy2(path, copy)
     await reopened(anna, copy)
-    assert anna.state.own is None
+    assert not goes_on(anna)
     await anna.set("key", "1")
-    assert len(await epochs(anna)) == 2
+    assert len(epochs(anna)) == 2
     await reopened(anna, copy)
-    assert anna.state.own is not None
+    assert goes_on(anna)
     await reopened(anna, path)
-    assert anna.state.own is not None
+    assert goes_on(anna)
     await anna.log.close()
 
 
@@ -343,7 +349,7 @@ async def test_a_renamed_store_goes_on(anna: Machine, path: Path) -> None:
     await anna.log.close()
     path.rename(path.with_name("renamed.db"))
     await reopened(anna, path.with_name("renamed.db"))
-    assert anna.state.own is not None
+    assert goes_on(anna)
 
 
 async def test_a_store_on_another_host_begins_a_new_epoch(
@@ -354,7 +360,7 @@ async def test_a_store_on_another_host_begins_a_new_epoch(
     other.write_text("another host\n")
     monkeypatch.setattr(sqlite_file, "HOST_ID_FILE", other)
     await reopened(anna, path)
-    assert anna.state.own is None
+    assert not goes_on(anna)
 
 
 # --- secrets ---

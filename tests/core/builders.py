@@ -178,11 +178,7 @@ class Store:
 
     def restart(self) -> None:
         """Forget everything but the log, and open it again."""
-        stored = finished(self.log.load())
-        self.state = State(self.state.me, stored.cluster)
-        self.state.position, self.state.log_hash, self.state.own = stored.position, stored.log_hash, stored.own
-        self.state.restore_lines(stored.lines, stored.removals)
-        self.state.hybrid = max((line.hybrid for line in stored.lines), default=0)
+        self.state = State.restored(self.state.me, finished(self.log.load()))
         self.learn(Needs({CLUSTER}))
 
     def offer(self, items: Iterable[Incoming]) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any, NamedTuple
 
 import msgspec
@@ -458,7 +457,7 @@ def _removals(record: Record) -> Iterator[Removal]:
             yield Removal(MachineId(one.path.split("/")[1]), envelope.hybrid, record.id, left)
 
 
-# --- drawing and delivering ------------------------------------------------------------------------
+# --- drawing ------------------------------------------------------------------------
 
 #: Settings, meetings and copies come often, the rest now and then.
 _OFTEN = ("set", "set", "element", "meet", "meet", "copy", "void", *ACTIONS)
@@ -471,36 +470,3 @@ def step_lists(actions: Iterable[str] = _OFTEN, max_size: int = 40) -> st.Search
     # Left to itself Hypothesis draws mostly short lists, and short histories have few branches.
     sizes = st.integers(1, max_size)
     return sizes.flatmap(lambda size: st.lists(step, min_size=size, max_size=size))
-
-
-class Batch(NamedTuple):
-    """Runs that are offered together. ``ready``: everything before them is there, or among them and in order."""
-
-    runs: list[MadeRun]
-    ready: bool
-
-    @property
-    def items(self) -> list[Incoming]:
-        """The records as they travel."""
-        return [item for run in self.runs for item in run.items]
-
-
-def deliveries(dice: Random, runs: Iterable[MadeRun]) -> Iterator[Batch]:
-    """Yield batches in a causally valid order, with runs that come again and batches that come too early."""
-    waiting, done, present = list(runs), list[MadeRun](), set[str]()
-    while waiting:
-        if dice.random() < 0.2:
-            yield Batch(dice.sample(waiting, min(len(waiting), 3)), ready=False)
-        batch: list[MadeRun] = []
-        for _ in range(dice.choice((1, 1, 2, 5, 20))):
-            if done and dice.random() < 0.2:
-                batch.append(dice.choice(done))
-            ready = [run for run in waiting if run.needed <= present]
-            if not ready:
-                break
-            run = dice.choice(ready)
-            waiting.remove(run)
-            done.append(run)
-            batch.append(run)
-            present.update(made.id for made in run.records)
-        yield Batch(batch, ready=True)

@@ -29,7 +29,8 @@ from cluster_store.core.state import Draft, Fact, Needs
 from cluster_store.core.types import Level, Path, RecordId
 from tests.core import builders
 from tests.core.builders import Store
-from tests.core.histories import History, Step, deliveries, lanes_of, step_lists
+from tests.core.deliveries import deliveries
+from tests.core.histories import History, Step, lanes_of, step_lists
 
 Lanes = dict[Path, dict[RecordId, Lane]]
 
