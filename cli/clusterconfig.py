@@ -21,7 +21,7 @@ from cluster_store.core.commands import (
 from cluster_store.core.errors import Refused
 
 from .parameters import Comment, Machines
-from .session import Session, note
+from .session import Session
 from .tables import print_table, print_tree
 
 
@@ -46,7 +46,7 @@ def create(
     session: Session = context.obj
     chosen, why = (by, "") if by else _way_to_dial(session)
     result = session.submit(CreateCluster(name=name, by=chosen, salt=os.urandom(16), comment=comment))
-    _report(session, f"the cluster {name} is made; its members dial each other by {chosen}{why}", result)
+    session.report(result, f"the cluster {name} is made; its members dial each other by {chosen}{why}")
 
 
 def _way_to_dial(session: Session) -> tuple[By, str]:
@@ -101,12 +101,7 @@ def reconnect(context: typer.Context, machines: Machines, comment: Comment = "")
 
 
 def _perform(session: Session, command: Command, done: str) -> None:
-    _report(session, done, session.submit(command))
-
-
-def _report(session: Session, done: str, result: dict[str, Any]) -> None:
-    note(f"{done}, event {result['event'][:12]}" if result["changed"] else "nothing to change")
-    session.show(result)
+    session.report(session.submit(command), done)
 
 
 def list_(context: typer.Context) -> None:

@@ -59,11 +59,14 @@ def loadconfig(
         return
     result = session.submit(command)
     _tell_of(loaded.warnings)
-    if result["changed"]:
-        note(f"{file}: {len(found)} settings set at {result['level']}, event {result['event'][:12]}")
-    else:
-        note(f"{file}: nothing to change at {result['level']}")
-    session.show({**result, "settings": len(found), "warnings": loaded.warnings})
+    level = result["level"]
+    session.report(
+        result,
+        f"{file}: {len(found)} settings set at {level}",
+        f"{file}: nothing to change at {level}",
+        settings=len(found),
+        warnings=loaded.warnings,
+    )
 
 
 def _tell_of(warnings: list[str]) -> None:

@@ -68,6 +68,7 @@ def show(
     """
     from cluster_store.core import values
     from cluster_store.core.errors import NotFound
+    from cluster_store.core.naming import show_level
     from cluster_store.core.settings import effective
 
     values.check_key(key)
@@ -79,7 +80,7 @@ def show(
             levels = cluster.levels_for(cluster.machine(machine).id if machine else store.me)
             where = f"for {machine}" if machine else "for this machine"
         found = effective(store, levels, key)
-        shown = cluster.show_level(found.level) if found else None
+        shown = show_level(found.level, cluster) if found else None
     if found is not None:
         text = secret_text(key, found)
     elif default is not None:

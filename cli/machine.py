@@ -12,7 +12,6 @@ from cluster_store.core.commands import ChangeMachine
 
 from . import network
 from .parameters import CcsPort, Comment, Interfaces, Listen, PlatformVersion, SshPort
-from .session import note
 from .tables import print_facts
 
 
@@ -77,8 +76,8 @@ def set_(
             comment=comment,
         )
     )
-    note(f"changed, event {result['event'][:12]}" if result["changed"] else "nothing to change")
-    context.obj.show({**result, "ssh_port": ssh or machine.ssh_port, "ccs_port": ccs or machine.ccs_port})
+    ports = {"ssh_port": ssh or machine.ssh_port, "ccs_port": ccs or machine.ccs_port}
+    context.obj.report(result, "changed", **ports)
 
 
 def _ports(

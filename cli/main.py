@@ -22,10 +22,10 @@ def run_clusterconfig() -> NoReturn:
 
 def main(arguments: Sequence[str], program: str = "cluster-store") -> int:
     """Do what the arguments say and return the exit status. Nothing is raised but SystemExit."""
-    return guarded(lambda: _dispatch(list(arguments), program))
+    return guarded(lambda: _dispatch(arguments, program))
 
 
-def _dispatch(arguments: list[str], program: str) -> int:
+def _dispatch(arguments: Sequence[str], program: str) -> int:
     asked = lookup.quick(arguments) if program == "cluster-store" else None
     if asked is not None:
         session, parameters = asked

@@ -10,7 +10,6 @@ from cluster_store.core.cluster import ADMIN
 
 from . import prompts
 from .parameters import PasswordStdin
-from .session import note
 
 
 def passwd(
@@ -24,5 +23,4 @@ def passwd(
     """
     password = prompts.new_password(name, from_stdin=password_stdin)
     result = context.obj.execute("passwd", user=name, password=password)
-    note(f"the password of {name} is changed, event {result['event'][:12]}")
-    context.obj.show({"user": name, **result})
+    context.obj.report(result, f"the password of {name} is changed", user=name)

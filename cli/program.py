@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module, metadata
 from typing import Annotated, Any
@@ -21,12 +21,12 @@ _NEGATIVE_NUMBER = re.compile(r"-\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _SHIELD = "\0"
 
 
-def perform(arguments: list[str], program: str) -> int:
+def perform(arguments: Sequence[str], program: str) -> int:
     """Run a program with typer and return its exit status."""
     group = _group(program)
     try:
         # Not through the group's own main(), which has ways of its own with interrupts and closed pipes.
-        with group.make_context(program, arguments, obj=Session()) as context:
+        with group.make_context(program, list(arguments), obj=Session()) as context:
             status = group.invoke(context)
     except typer.Exit as end:
         return end.exit_code
@@ -34,8 +34,8 @@ def perform(arguments: list[str], program: str) -> int:
         complain("there was no answer", "nothing was done")
         return REFUSED
     except typer.TyperException as error:
-        context = getattr(error, "ctx", None)
-        path = context.command_path if context else program
+        place = getattr(error, "ctx", None)
+        path = place.command_path if place else program
         complain(error.format_message(), f"'{path} --help' shows how it is used")
         return USAGE
     return status if isinstance(status, int) else DONE

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,20 @@ class Session:
             print_json(document)
         elif words is not None:
             words()
+
+    def report(self, result: Mapping[str, Any], done: str, unchanged: str = "nothing to change", **more: Any) -> None:
+        """Say what a command came to: to people on standard error, and its result as JSON where that is asked for.
+
+        Args:
+            result: what ``submit`` returned.
+            done: said where it became an event, which is named.
+            unchanged: said where all was so already.
+            more: shown beside the result.
+        """
+        from cluster_store.core.naming import SHORT_ID_DIGITS
+
+        note(f"{done}, event {result['event'][:SHORT_ID_DIGITS]}" if result["changed"] else unchanged)
+        self.show({**result, **more})
 
 
 def print_json(document: Any) -> None:

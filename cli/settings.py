@@ -12,7 +12,7 @@ from cluster_store.core.values import from_python, parse_argument
 
 from . import prompts
 from .parameters import Comment, Elements, Key, Level, PasswordStdin
-from .session import Session, note
+from .session import Session
 
 
 def set_(
@@ -83,11 +83,6 @@ def remove(context: typer.Context, key: Key, elements: Elements, level: Level = 
 
 
 def _report(session: Session, key: str, done: str, result: dict[str, Any]) -> None:
-    """Say what came of a command: where, and as which event."""
+    """Say what came of a command, and at which level."""
     level = result["level"]
-    if result["changed"]:
-        told = f"{key}: {done} at {level}, event {result['event'][:12]}"
-    else:
-        told = f"{key}: nothing to change at {level}"
-    note(told)
-    session.show({"key": key, **result})
+    session.report(result, f"{key}: {done} at {level}", f"{key}: nothing to change at {level}", key=key)

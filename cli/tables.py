@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from cluster_store.core.naming import one_line
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
@@ -53,8 +55,8 @@ def print_tree(root: str, branches: Mapping[str, Iterable[str]]) -> None:
 def _shown(text: str, style: str = "") -> Text:
     from rich.text import Text
 
-    # Not a plain string, in which rich would see markup; and a terminal would obey control characters.
-    return Text("".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text), style=style)
+    # Not a plain string, in which rich would see markup.
+    return Text(one_line(text), style=style)
 
 
 def _console() -> Console:

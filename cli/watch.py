@@ -12,6 +12,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 import typer
 
+from cluster_store.core.naming import show_level
 from cluster_store.core.registers import LaneValue
 from cluster_store.core.settings import Value, effective_settings
 
@@ -85,7 +86,7 @@ def _look(session: Session, prefix: str, before: View | None = None) -> View:
             return before
         cluster = store.cluster()
         found = effective_settings(store, cluster.levels_for(store.me), prefix)
-        return View(*mark, {key: (value, cluster.show_level(value.level)) for key, value in found.items()})
+        return View(*mark, {key: (value, show_level(value.level, cluster)) for key, value in found.items()})
 
 
 def _essence(seen: tuple[Value, str] | None) -> tuple[LaneValue, str] | None:

@@ -178,6 +178,7 @@ class Host:
         self.transport = SshTransport(keys)
         self._listener: Listener | None = None
         self._listening_at: tuple[str, int] | None = None
+        self._joining = asyncio.Lock()
 
     # --- serving ---------------------------------------------------------------------------------------
 
@@ -252,7 +253,10 @@ class Host:
         if operation == "status":
             return self.about()
         if operation == "join":
-            return await self._join(arguments, progress)
+            if self._joining.locked():
+                raise Refused("this machine is joining a cluster just now", "'clusterconfig list' shows it when it is in")
+            async with self._joining:
+                return await self._join(arguments, progress)
         if operation == "passwd":
             return await self._change_password(arguments, user)
         raise InvalidValue(f"there is no operation '{operation}'", "is the daemon of the same version as this program?")
@@ -332,11 +336,13 @@ class Host:
         await self.node.close()
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         former = self.folder.root / f"former-{stamp}.db"
-        await asyncio.to_thread(_swap, self.folder, former)
-        self.node = await _open(self.folder, self.keys)
-        self.service = Service(self.node)
-        if online:
-            await self.go_online()
+        try:
+            await asyncio.to_thread(_swap, self.folder, former)
+        finally:
+            self.node = await _open(self.folder, self.keys)
+            self.service = Service(self.node)
+            if online:
+                await self.go_online()
         return former
 
 

@@ -6,7 +6,7 @@ and documents are compared with that. Whatever is found, damage included, is a f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -14,18 +14,21 @@ import msgspec
 
 from cluster_store.core.causality import is_removed
 from cluster_store.core.chain import Chain, Fault, Meta, Row
+from cluster_store.core.cluster import read
 from cluster_store.core.document import Change, Document
 from cluster_store.core.errors import EngineError, StoreError
 from cluster_store.core.history import came_after
-from cluster_store.core.naming import one_line
+from cluster_store.core.naming import SHORT_ID_DIGITS, one_line
 from cluster_store.core.records import Record
 from cluster_store.core.registers import Secret
-from cluster_store.core.replay import Replay, document_contents
+from cluster_store.core.replay import Replay, Standing, document_contents
 from cluster_store.core.state import State
 from cluster_store.core.types import MachineId, Path, RecordId
 
 #: Called with what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
+#: The kinds of findings that are about one record.
+_OF_RECORDS = ("record", "seal")
 #: Findings of one kind that are told; the rest is counted.
 _TOLD_MAX = 100
 #: Records between two calls of the progress.
@@ -63,46 +66,62 @@ class Audited(Protocol):
 class Report(msgspec.Struct):
     """What was checked and found."""
 
+    #: Rows of the log that could be read.
     records: int = 0
     signatures: int = 0
     documents: int = 0
     faults: list[Fault] = []
     #: Faults beyond those told, by kind.
     untold: dict[str, int] = {}
-    #: Records without a fault of their own, and how many of them come before the first one with one.
-    sound: int = 0
-    sound_before: int = 0
+    #: Positions of the records that are not what was written, or that nothing vouches for.
+    bad: set[int] = set()
+    #: What the machines are called, as far as the sound records tell.
+    hostnames: dict[MachineId, str] = {}
 
     @property
-    def passed(self) -> bool:
-        """Whether nothing was found."""
-        return not self.faults
+    def found(self) -> int:
+        """How many findings there are, told or not; none where the store is what was written."""
+        return len(self.faults) + sum(self.untold.values())
 
     @property
     def first(self) -> Fault | None:
         """The first bad record in the order of the log."""
-        named = [fault for fault in self.faults if fault.position is not None]
-        return min(named, key=lambda fault: fault.position or 0, default=None)
+        bad = [fault for fault in self.faults if fault.kind in _OF_RECORDS and fault.position is not None]
+        return min(bad, key=lambda fault: fault.position or 0, default=None)
 
-    def add(self, faults: list[Fault]) -> None:
+    def add(self, faults: Iterable[Fault]) -> None:
         """Take in findings."""
         for fault in faults:
+            if fault.kind in _OF_RECORDS and fault.position is not None:
+                self.bad.add(fault.position)
             if sum(told.kind == fault.kind for told in self.faults) < _TOLD_MAX:
                 self.faults.append(fault)
             else:
                 self.untold[fault.kind] = self.untold.get(fault.kind, 0) + 1
 
+    def name(self, fault: Fault) -> str:
+        """Return what a finding is about, as people speak of it; ``""`` where it is no record."""
+        if fault.position is None and not fault.record:
+            return ""
+        who = self.hostnames.get(fault.machine, fault.machine) or "?"
+        number = "?" if fault.seq is None else fault.seq
+        at = "" if fault.position is None else f" at position {fault.position}"
+        return one_line(f"{who}#{number} ({fault.record[:SHORT_ID_DIGITS] or '?'}){at}")
+
     def trustworthy(self) -> str:
         """Say what can still be relied on."""
-        if self.passed:
+        if not self.found:
             return "everything"
-        if self.sound == self.records:
-            return "every record; the state can be rebuilt from them"
-        behind = self.sound - self.sound_before
-        return (
-            f"the records up to position {self.sound_before}, and of the {self.records - self.sound_before} behind "
-            f"them the {behind} that have no fault of their own"
-        )
+        if not self.records:
+            return "unknown: no record could be read"
+        if not self.bad:
+            if any(fault.kind == "log" for fault in self.faults):
+                return "each record by itself, but not that all are there and in the order in which they were appended"
+            return "every record; tables and documents can be rebuilt from them"
+        before = min(self.bad) - 1
+        behind = self.records - before
+        sound = behind - len(self.bad)
+        return f"the records up to position {before}, and each of {max(sound, 0)} of the {behind} behind them by itself"
 
 
 def verify(store: Audited, *, every_signature: bool = False, progress: Progress = lambda *_: None) -> Report:
@@ -116,7 +135,7 @@ def verify(store: Audited, *, every_signature: bool = False, progress: Progress 
     report = Report()
     progress("pages", 0, 0)
     try:
-        report.add([Fault(kind="file", text=one_line(text)) for text in store.damage()])
+        report.add(Fault(kind="file", text=one_line(text)) for text in store.damage())
         meta = store.meta()
     except StoreError as error:
         report.add([Fault(kind="file", text=one_line(error.message))])
@@ -143,7 +162,8 @@ class _Audit:
         self._report = report
         self._progress = progress
         #: Folds the records as long as each of them is sound.
-        self._fold: Replay | None = Replay(meta.me, meta.cluster)
+        self._fold = Replay(meta.me, meta.cluster)
+        self._folding = True
         #: The hash of every secret that a record wrote.
         self._secrets: dict[tuple[RecordId, Path], str] = {}
 
@@ -160,25 +180,22 @@ class _Audit:
                     self._progress("records", report.records, meta.count)
                 faults = chain.check(row)
                 faults += chain.check_seal()
-                if not faults and chain.record is not None and self._fold is not None:
-                    faults = self._fold_record(self._fold, chain.record, row, void)
+                if not faults and chain.record is not None and self._folding:
+                    faults = self._fold_record(chain.record, row, void)
                 if faults:
-                    self._fold = None
+                    self._folding = False
                     report.add(faults)
-                else:
-                    report.sound += 1
-                    report.sound_before += report.sound == report.records
         except StoreError as error:
-            self._fold = None
+            self._folding = False
             position = chain.position + 1
             text = f"it cannot be read, nor what comes behind it: {one_line(error.message)}"
             report.add([Fault(kind="record", text=text, position=position)])
         faults = chain.finish(meta.count, meta.log_hash)
-        if faults:
-            self._fold = None
+        self._folding &= not faults
         report.add(faults)
         report.signatures = chain.signatures
-        report.records = max(report.records, meta.count)
+        self._fold.settle()
+        report.hostnames = _hostnames(self._fold.state)
 
     def _authors(self) -> Mapping[int, MachineId]:
         try:
@@ -186,17 +203,17 @@ class _Audit:
         except StoreError:
             return {}  # only names depend on it; the comparison of the tables will tell
 
-    def _fold_record(self, fold: Replay, record: Record, row: Row, void: object) -> list[Fault]:
+    def _fold_record(self, record: Record, row: Row, void: object) -> list[Fault]:
         """Fold a record whose bytes and place are right; return what it, or its row, says that cannot be."""
         envelope = record.envelope
-        draft = fold.draft
+        draft = self._fold.draft
         for seen in came_after(envelope):
             if draft.fact(seen) is None:
                 return [_fault_of(record, row, f"a record that it came after, {seen}, is not before it")]
         parent = draft.fact(RecordId(envelope.prev)) if envelope.prev else None
         if is_removed(envelope.machine, draft.past_removals(record, parent)):
             return [_fault_of(record, row, "its machine knew that it had been removed")]
-        added = fold.add(record, row[5])
+        added = self._fold.add(record, row[5])
         if added.void != (void or ""):
             return [
                 _fault_of(record, row, f"it is marked as void for '{void or ''}', and should be for '{added.void}'")
@@ -210,19 +227,18 @@ class _Audit:
 
     def check_tables(self) -> None:
         """Compare the tables with the fold."""
-        if self._fold is None:
+        if not self._folding:
             return
         self._progress("tables", 0, 0)
-        self._fold.settle()
         state, own = self._fold.state, self._meta.own
         if own is not None and (own not in state.lines or state.lines[own].machine != self._meta.me):
             self._report.add([Fault(kind="table", text=f"this machine is said to go on with line {own}, not its own")])
-        self._report.add(list(self._store.differences(state)))
-        self._report.add(list(self._store.secrets(state, self._secrets)))
+        self._report.add(self._store.differences(state))
+        self._report.add(self._store.secrets(state, self._secrets))
 
     def check_documents(self) -> None:
         """Compare every document with the changes that its records make, and with the standing lanes."""
-        if self._fold is None:
+        if not self._folding:
             return
         contents = document_contents(self._fold.state.lanes.items())
         names = sorted({*self._fold.changes, *self._store.document_names()})
@@ -259,3 +275,9 @@ def _fault_of(record: Record, row: Row, text: str) -> Fault:
         machine=envelope.machine,
         seq=envelope.seq,
     )
+
+
+def _hostnames(state: State) -> dict[MachineId, str]:
+    cluster = read(Standing(state.lanes))
+    members = {machine.id: machine.hostname for machine in cluster.machines.values()}
+    return {**cluster.removed, **members}

@@ -49,11 +49,13 @@ def store_error(error: sqlite3.Error, path: Path) -> StoreError:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the decoding of stored columns raise into errors of the tree."""
+    """Turn what SQLite, the file system and the decoding of stored columns raise into errors of the tree."""
     try:
         yield
     except sqlite3.Error as error:
         raise store_error(error, path) from error
+    except OSError as error:
+        raise StoreError(f"{path} cannot be used: {error.strerror}", "see to its disk and to who owns it") from error
     except msgspec.DecodeError as error:
         raise StoreCorrupt(f"{path} is damaged: {error}", MENDING) from error
 

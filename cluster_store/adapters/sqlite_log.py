@@ -168,7 +168,7 @@ def _open(path: Path) -> sqlite3.Connection:
     connection, version = sqlite_file.open_for_writing(path)
     try:
         with translated(path):
-            sqlite_migration.migrate(connection, path, version)
+            sqlite_migration.migrate(connection, path, version, sqlite_migration.STEPS)
     except BaseException:
         connection.close()
         raise

@@ -24,7 +24,7 @@ STEPS: tuple[Step, ...] = ()
 assert len(STEPS) == SCHEMA_VERSION - 1
 
 
-def migrate(connection: sqlite3.Connection, path: Path, version: int, steps: Sequence[Step] = STEPS) -> None:
+def migrate(connection: sqlite3.Connection, path: Path, version: int, steps: Sequence[Step]) -> None:
     """Take a store from a version to the one after the last step.
 
     Raises sqlite3.Error or StoreCorrupt; the store is then as it was.

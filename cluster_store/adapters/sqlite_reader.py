@@ -257,7 +257,7 @@ class StoreReader:
     def _at(self, position: int) -> list[StoredEvent]:
         return list(map(_event_of, self._rows(_SELECT_EVENTS + "WHERE position = ?", (position,))))
 
-    # --- verification ------------------------------------------------------------------------------
+    # --- documents ---------------------------------------------------------------------------------
 
     def documents(self) -> Iterator[StoredDocument]:
         """Yield the documents as they are stored, sorted by name."""
@@ -266,10 +266,6 @@ class StoreReader:
                 saved = self._rows("SELECT saved FROM documents WHERE name = ?", (name,))
                 tail = self._rows("SELECT changes FROM tails WHERE document = ? ORDER BY position", (name,))
             yield StoredDocument(name, saved[0][0] if saved else None, tuple(changes for (changes,) in tail))
-
-    def damage(self) -> list[str]:
-        """Return what SQLite finds wrong with the file's pages, each as a sentence of its own. Reads all of it."""
-        return [text for (text,) in self._rows("PRAGMA quick_check") if text != "ok"]
 
 
 def _event_of(row: tuple[Any, ...]) -> StoredEvent:

@@ -116,7 +116,9 @@ class State:
         self.lanes: dict[Path, tuple[Lane, ...]] = {}
         self.scopes: set[Level] = set()
         self.tips: dict[tuple[str, bytes], Tip] = {}
-        self.facts: dict[RecordId, Fact | None] = {}
+        self.facts: dict[RecordId, Fact] = {}
+        #: Records that the log was asked for and does not have: true only until the next append.
+        self.absent: set[RecordId] = set()
         self.steps: dict[tuple[int, int], RecordId] = {}
         #: Grows with each change of what the cluster is, so that the read model can be cached.
         self.membership = 0
@@ -136,9 +138,12 @@ class State:
         """Return the part of ``needs`` that is not known yet."""
         return Needs(
             {scope for scope in needs.scopes if scope not in self.scopes},
-            {record for record in needs.records if record not in self.facts and record not in self.heads},
+            {record for record in needs.records if not self._knows(record)},
             {step for step in needs.steps if step not in self.steps},
         )
+
+    def _knows(self, record: RecordId) -> bool:
+        return record in self.facts or record in self.heads or record in self.absent
 
     def learn(self, facts: Facts) -> None:
         """Take in what was looked up in the log."""
@@ -148,17 +153,19 @@ class State:
                 self.lanes.update(known.lanes)
                 self.tips.update(known.tips)
                 self.membership += scope == CLUSTER
-        self.facts.update(facts.records)
+        for record, fact in facts.records.items():
+            if fact is None:
+                self.absent.add(record)
+            else:
+                self.facts[record] = fact
         self.steps.update(facts.steps)
 
     def forget(self) -> None:
         """Drop what was looked up for one step: absence is only true until the next append."""
         self.steps.clear()
+        self.absent.clear()
         if len(self.facts) > _FACTS_MAX:
             self.facts.clear()
-        else:
-            for record in [record for record, fact in self.facts.items() if fact is None]:
-                del self.facts[record]
 
     def fact(self, record: RecordId) -> Fact | None:
         """Return where a record stands, None if it is not here. Its need must have been met."""
@@ -220,7 +227,7 @@ class Draft:
         self.records: list[Appended] = []
         self.lines: dict[int, Line] = {}
         self.heads: dict[RecordId, int | None] = {}
-        self.facts: dict[RecordId, Fact | None] = {}
+        self.facts: dict[RecordId, Fact] = {}
         self.removals: dict[int, tuple[tuple[int, Removals], ...]] = {}
         self.seen: dict[int, dict[int, int]] = {}
         self.lanes: dict[Path, tuple[Lane, ...]] = {}

@@ -83,10 +83,19 @@ class Session:
         self.hello = hello
         self._place(hello.vector, state)
         if not self._peer_is_detached(state):
-            known = ((record, state.fact(record)) for record in self.standing_records)
-            self.settled = {
-                record for record, fact in known if fact is not None and self.durable.get(fact.line, 0) >= fact.seq
-            }
+            self.settled = {record for record in self.standing_records if self._peer_knew(record, state)}
+
+    def _peer_knew(self, record: RecordId, state: State) -> bool:
+        """Say whether the peer had a record when it said hello, as far as its vector tells.
+
+        In a feed in which the peer is ahead it most likely has what is here. Were it on another branch, it
+        would be told of the detachment by the session that is opened, like of any other record.
+        """
+        fact = state.fact(record)
+        if fact is None:
+            return False
+        line = state.lines[fact.line]
+        return self.durable.get(fact.line, 0) >= fact.seq or (line.machine, line.epoch) in self.held
 
     def _peer_is_detached(self, state: State) -> bool:
         """Say whether the peer's hello lists a detachment of either side."""

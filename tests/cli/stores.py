@@ -29,14 +29,24 @@ class Outcome:
         return self
 
 
+class Printed(io.TextIOWrapper):
+    """A stream that keeps what is printed."""
+
+    def text(self) -> str:
+        """Return all of it."""
+        self.flush()
+        assert isinstance(self.buffer, io.BytesIO)
+        return self.buffer.getvalue().decode()
+
+
 def run(*words: str, typed: bytes | str = b"", call: Callable[[], int] | None = None) -> Outcome:
     """Run the program on these words, with nobody at a terminal; or call something in its place."""
     data = typed if isinstance(typed, bytes) else typed.encode()
-    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
-    streams = {"stdin": io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"), "stdout": out, "stderr": err}
-    with mock.patch.multiple(sys, **streams):
+    out, err = (Printed(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    typing = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8")
+    with mock.patch.multiple(sys, stdin=typing, stdout=out, stderr=err):
         status = call() if call is not None else main(words)
-    return Outcome(words, status, *(stream.buffer.getvalue().decode() for stream in (out, err)))
+    return Outcome(words, status, *(stream.text() for stream in (out, err)))
 
 
 @dataclass(frozen=True)

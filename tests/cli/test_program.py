@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import typer
-
-from cluster_store.core.errors import Refused
 from cluster_store_cli import failures, program
 from cluster_store_cli.catalogue import COMMANDS, FAMILIES, Entry
 from cluster_store_cli.main import main
+
+from cluster_store.core.errors import Refused
 from tests.cli.stores import Store, run
 
 #: Every command there is, as it is typed, with its place in the catalogue.

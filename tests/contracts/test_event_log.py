@@ -15,9 +15,9 @@ from cluster_store.core.effects import LogRow
 from cluster_store.core.errors import StoreFull
 from cluster_store.core.records import decode
 from cluster_store.core.registers import CLUSTER, document_of, scope_of
-from cluster_store.core.state import Needs, ScopeFacts
+from cluster_store.core.state import Needs, ScopeFacts, Stored
 from cluster_store.core.types import Level, MachineId, RecordId
-from cluster_store.ports import EventLog, SavedDocument, Stored
+from cluster_store.ports import EventLog, SavedDocument
 from tests.replicas import Fleet, LogFactory, Machine, in_memory
 
 UNKNOWN = RecordId("ab" * 32)
@@ -307,6 +307,23 @@ async def test_records_of_its_own_that_a_peer_brings_give_no_line_to_go_on_with(
     assert (await anna.log.load()).own == anna.state.own is not None
     assert anna.state.position == bert.state.position
     assert all(line.parent is None for line in bert.state.lines.values())
+
+
+async def test_replaced_secrets_are_erased_after_a_time(fleet: Fleet) -> None:
+    """Peers and readers are given what stands and what was replaced lately; older values are gone."""
+    (anna,) = await fleet.fleet_of("anna")
+    before = anna.state.position
+    for word in ("one", "two", "three"):
+        await anna.set("password", f'"{word}"', secret=True)
+    two_was_replaced = fleet.now
+    assert await anna.log.erase_secrets(two_was_replaced) == 1
+    assert await anna.log.erase_secrets(two_was_replaced) == 0
+    rows = await anna.log.read(before, 10, 1 << 20)
+    assert [[text for _, _, text in row.item.secrets] for row in rows] == [[], ['"two"'], ['"three"']]
+    assert await anna.log.erase_secrets(two_was_replaced + 1) == 1
+    lanes = (await scope_facts(anna.log, CLUSTER)).lanes
+    (standing,) = [lanes for where, lanes in lanes.items() if where.endswith("/password")]
+    assert [lane.text for lane in standing] == ['"three"']
 
 
 async def test_a_log_can_be_closed_twice(fleet: Fleet) -> None:

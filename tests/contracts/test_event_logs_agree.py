@@ -19,9 +19,9 @@ from cluster_store.core.effects import LogRow
 from cluster_store.core.errors import Malformed
 from cluster_store.core.records import decode
 from cluster_store.core.registers import scope_of
-from cluster_store.core.state import Draft, Facts, Needs, ScopeFacts, State
+from cluster_store.core.state import Draft, Facts, Needs, ScopeFacts, State, Stored
 from cluster_store.core.types import MachineId
-from cluster_store.ports import EventLog, SavedDocument, Stored
+from cluster_store.ports import EventLog, SavedDocument
 from tests.core.builders import identity
 from tests.core.histories import History, Step, step_lists
 from tests.replicas import Fleet, restored
@@ -90,6 +90,10 @@ class Twin:
         """See ``EventLog``."""
         await self.memory.save_documents(documents)
         await self.sqlite.save_documents(documents)
+
+    async def erase_secrets(self, before: int) -> int:
+        """See ``EventLog``."""
+        return await self._same(lambda log: log.erase_secrets(before))
 
     async def close(self) -> None:
         """See ``EventLog``."""
@@ -180,5 +184,8 @@ async def test_both_logs_agree_on_any_history(steps: Sequence[Step], reopened: i
                     state = (await restored(reader, twin, "")).state
                 await offer(twin, state, run.items)
             await compare_all(twin)
+            for before in (state.position // 2, state.position):
+                await twin.erase_secrets(before)
+                await compare_all(twin)
         finally:
             await twin.close()

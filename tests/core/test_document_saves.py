@@ -75,7 +75,7 @@ NOT_STRINGS = {
     "integer": saved_by(put(core.ScalarType.Int, 1)),
     "unsigned": saved_by(put(core.ScalarType.Uint, 1)),
     "float": saved_by(put(core.ScalarType.F64, 1.5)),
-    "boolean": saved_by(put(core.ScalarType.Boolean, True)),  # noqa: FBT003 - the value is what is put
+    "boolean": saved_by(put(core.ScalarType.Boolean, True)),
     "null": saved_by(put(core.ScalarType.Null, None)),
     "bytes": saved_by(put(core.ScalarType.Bytes, b"text")),
     "deleted integer": saved_by(put_and_delete),

@@ -26,28 +26,12 @@ from cluster_store.core.errors import Malformed
 from cluster_store.core.records import Record
 from cluster_store.core.registers import Lane, document_of, lane_key, scope_of
 from cluster_store.core.state import Draft, Fact, Needs
-from cluster_store.core.types import Level, Path, RecordId
+from cluster_store.core.types import Level, RecordId
 from tests.core import builders
 from tests.core.builders import Store
 from tests.core.deliveries import deliveries
 from tests.core.histories import History, Step, lanes_of, step_lists
-
-Lanes = dict[Path, dict[RecordId, Lane]]
-
-
-@dataclass(frozen=True)
-class Plain:
-    """Registers as a naive reader keeps them: nothing but the lanes that stand."""
-
-    lanes: Lanes
-
-    def standing(self, path: Path) -> tuple[Lane, ...]:
-        """See ``Registers``."""
-        return tuple(self.lanes.get(path, {}).values())
-
-    def under(self, prefix: str) -> Iterable[tuple[Path, tuple[Lane, ...]]]:
-        """See ``Registers``."""
-        return sorted((path, tuple(lanes.values())) for path, lanes in self.lanes.items() if path.startswith(prefix))
+from tests.core.plain import Lanes, Plain
 
 
 @dataclass(frozen=True)
