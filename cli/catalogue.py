@@ -52,6 +52,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
     },
     "The cluster": {
         CLUSTERCONFIG: Entry("", "", "Make a cluster, join one, and arrange its machines."),
+        "clustercheck": Entry("clustercheck", "clustercheck", "Show what was changed on both sides of a cut."),
     },
     "Settings": {
         "set": Entry("settings", "set_", "Give a key a value at a level."),
@@ -59,10 +60,16 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "add": Entry("settings", "add", "Add elements to a set-valued key."),
         "remove": Entry("settings", "remove", "Remove elements from a set-valued key."),
         "get": Entry("get", "get", "Print a key's effective value."),
+        "explain": Entry("explain", "explain", "Show where a key's value comes from."),
         "watch": Entry("watch", "watch", "Print this machine's effective changes as they come."),
         "showconfig": Entry("showconfig", "showconfig", "Print settings as a configuration file."),
         "saveconfig": Entry("showconfig", "saveconfig", "Save settings to a configuration file."),
         "loadconfig": Entry("loadconfig", "loadconfig", "Set every key of a configuration file, as one event."),
+    },
+    "History": {
+        "log": Entry("log", "log", "Show who changed what, where, when and why."),
+        "replay": Entry("replay", "replay", "Rebuild the state event by event, and compare it."),
+        "verify": Entry("verify", "verify", "Check that the store is what was written."),
     },
 }
 

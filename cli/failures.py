@@ -12,6 +12,8 @@ from cluster_store.core.errors import ClusterStoreError
 DONE = 0
 REFUSED = 1
 USAGE = 2
+#: The command worked, and what it looked for is bad.
+BAD = 3
 #: As a shell reports a program that was ended by SIGINT, or by SIGPIPE.
 INTERRUPTED = 130
 NOBODY_READS = 141

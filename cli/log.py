@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Annotated
 
@@ -46,8 +46,9 @@ def log(
     session: Session = context.obj
     if graph and (follow or session.as_json):
         context.fail("--graph is a picture for people of what is there: leave --follow and --json out")
-    with session.read() as store, store.snapshot():
-        cluster, mark = store.cluster(), (store.cluster_id, store.count)
+    with session.read() as store:
+        with store.snapshot():
+            cluster, mark = store.cluster(), (store.cluster_id, store.count)
         wanted = Filter(key, machine_named(machine, cluster), user)
         between = chosen_by(since, until, store)
 
@@ -97,7 +98,7 @@ def _draw(store: StoreReader, cluster: Cluster, takes: Callable[[Appended], bool
         parents.append((added.record.id, came_after(added.record.envelope)))
         if takes(added):
             shown[added.record.id] = added
-    last = list(shown.values())[-number or len(shown) :] if number != 0 else []
+    last = list(shown.values())[len(shown) - min(len(shown) if number is None else number, len(shown)) :]
     graph = Graph()
     for event, nearest in nearest_shown(parents, frozenset(added.record.id for added in last)):
         *joints, strand = graph.draw(event, nearest)

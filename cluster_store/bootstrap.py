@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster_store.adapters import local_client
 from cluster_store.adapters.local_client import NoDaemon
 from cluster_store.adapters.store_folder import StoreFolder
-from cluster_store.core.errors import StoreLocked
+from cluster_store.core.errors import StoreError, StoreLocked
 
 if TYPE_CHECKING:
+    from cluster_store.adapters.sqlite_audit import SqliteAudit
     from cluster_store.adapters.sqlite_reader import StoreReader
     from cluster_store.core.commands import Card, Command
 
@@ -41,7 +43,7 @@ def execute(root: Path, operation: str, arguments: Mapping[str, Any], progress: 
     Raises:
         ClusterStoreError: whatever refused the operation; StoreLocked says who holds the store.
     """
-    folder = StoreFolder(root)
+    folder = _existing(root)
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
@@ -54,6 +56,27 @@ def execute(root: Path, operation: str, arguments: Mapping[str, Any], progress: 
             if time.monotonic() > deadline:
                 raise
         time.sleep(0.05)
+
+
+def _existing(root: Path) -> StoreFolder:
+    """Return the folder of a store that is there: nothing is to be written, not even a lock, to any other folder.
+
+    Raises:
+        StoreMissing: there is none.
+        StoreError: the folder cannot be read.
+    """
+    folder = StoreFolder(root)
+    try:
+        folder.database.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        from cluster_store.adapters.sqlite_errors import missing
+
+        raise missing(folder.database) from None
+    except OSError as error:
+        raise StoreError(
+            f"{root} cannot be read: {error.strerror}", "run this as the user that the store belongs to"
+        ) from error
+    return folder
 
 
 def submit(root: Path, command: Command) -> dict[str, Any]:
@@ -86,7 +109,7 @@ def serve(root: Path, ready: Callable[[dict[str, Any]], None]) -> None:
 
     from cluster_store import daemon
 
-    folder = StoreFolder(root)
+    folder = _existing(root)
     with folder.lock("cluster-store serve"):
         asyncio.run(daemon.serve(folder, ready))
 
@@ -96,6 +119,13 @@ def read(root: Path) -> StoreReader:
     from cluster_store.adapters.sqlite_reader import StoreReader
 
     return StoreReader(StoreFolder(root).database)
+
+
+def audit(root: Path) -> AbstractContextManager[SqliteAudit]:
+    """Open a store for verification, whatever is in it. Raises StoreError and its kin."""
+    from cluster_store.adapters.sqlite_audit import SqliteAudit
+
+    return SqliteAudit.open(StoreFolder(root).database)
 
 
 def ask_daemon(root: Path, operation: str) -> dict[str, Any] | None:

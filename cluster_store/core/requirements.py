@@ -34,9 +34,12 @@ def check_join(cluster: Cluster, member: Machine, joiner: MachineId, card: Card)
 
 
 def check_unique(cluster: Cluster, machine: MachineId, hostname: str, serial: str) -> None:
-    """Refuse a hostname or serial number that another member has."""
+    """Refuse a hostname or serial number that another member has.
+
+    A machine that was let in and never came blocks no name: it may have been set up anew under another identity.
+    """
     for other in cluster.machines.values():
-        if other.id == machine:
+        if other.id == machine or not other.joined:
             continue
         if other.hostname.casefold() == hostname.casefold():
             raise Refused(

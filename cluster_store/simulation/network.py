@@ -32,9 +32,6 @@ class Endpoint(Protocol):
     def linked(self, end: End) -> None:
         """A link is up."""
 
-    def arrived(self, end: End) -> None:
-        """There is something in an end's inbox."""
-
 
 class End:
     """One process's side of a link."""
@@ -118,8 +115,17 @@ class Network:
                 end.other.put(frame, self.clock)
         end.carrying = False
 
+    def hang_up(self, end: End, after_ms: int) -> None:
+        """Let one side see the end of a link, a while from now; what it sent goes on."""
+
+        async def see() -> None:
+            await Pause(after_ms)
+            end.put(None, self.clock)
+
+        self.clock.spawn(see(), self.life)
+
     def give_up(self, end: End, after_ms: int) -> None:
-        """Let one side lose its belief in a link, a while from now."""
+        """Let one side lose its belief in a link, a while from now, and what it sent with it."""
 
         async def lose() -> None:
             await Pause(after_ms)

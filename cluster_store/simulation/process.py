@@ -20,7 +20,6 @@ from cluster_store.core.effects import (
     ApplyChanges,
     Close,
     Effect,
-    Hello,
     Input,
     LinkDown,
     LinkUp,
@@ -140,9 +139,6 @@ class Process:
         self.links[end.number] = end
         self._clock.spawn(self._serve(end), self.life)
 
-    def arrived(self, end: End) -> None:
-        """See ``Endpoint``."""
-
     def link_to(self, peer: MachineId) -> End | None:
         """Return the link to a machine, None where there is none that it believes in."""
         return next((end for end in self.links.values() if end.peer == peer and not end.closing), None)
@@ -182,7 +178,7 @@ class Process:
         """Close a link after what was sent on it; what comes in until then is still taken."""
         self.resting[end.peer] = self._clock.now + rest_ms
         self._network.send(end, None)
-        self._network.give_up(end, self._dice.randint(0, 20))
+        self._network.hang_up(end, self._dice.randint(0, 20))
 
     # --- the writer ------------------------------------------------------------------------------------
 

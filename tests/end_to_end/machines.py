@@ -231,10 +231,9 @@ class Fleet:
         self.machines[name] = machine
         return machine
 
-    def cluster(self, *names: str, daemons: bool = True) -> list[Machine]:
+    def cluster(self, *names: str) -> list[Machine]:
         """Form a cluster of new machines over SSH; the first of them makes it."""
-        machines = [self.machine(name) for name in names]
-        return form(machines)
+        return form([self.machine(name).init() for name in names])
 
     def close(self) -> None:
         """End every daemon."""
@@ -253,10 +252,9 @@ def fleet(folder: Path) -> Iterator[Fleet]:
 
 
 def form(machines: Sequence[Machine]) -> list[Machine]:
-    """Make stores, start daemons, and form one cluster over SSH; the first machine makes it."""
+    """Start the daemons of machines that have a store, and form one cluster over SSH; the first machine makes it."""
     first, *others = machines
     for machine in machines:
-        machine.init()
         machine.serve()
     first.do("clusterconfig", "create", "americas", "--by", "ip")
     for other in others:
