@@ -98,7 +98,7 @@ class Stage:
 
 
 def demo(
-    keep: Annotated[Path | None, typer.Option(help="Play in this folder and leave it there.")] = None,
+    keep: Annotated[Path | None, typer.Option(metavar="DIR", help="Play in this folder and leave it there.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only say how it ended.")] = False,
 ) -> None:
     """Show the main job: three machines on this host, a cut, a merge, the audit log."""

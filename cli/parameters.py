@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="Dotted parts, for example smtp.banner.")]
-Elements = Annotated[list[str], typer.Argument(metavar="ELEMENT...", help="JSON; a bare word is a string.")]
-Machines = Annotated[list[str], typer.Argument(metavar="MACHINE...", help="Hostnames or ids.")]
+Elements = Annotated[list[str], typer.Argument(metavar="ELEMENT", help="JSON; a bare word is a string.")]
+Machines = Annotated[list[str], typer.Argument(metavar="MACHINE", help="Hostnames or ids.")]
 
 Level = Annotated[
     str | None,

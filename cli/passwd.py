@@ -14,7 +14,7 @@ from .parameters import PasswordStdin
 
 def passwd(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="The user.")] = ADMIN,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The user.")] = ADMIN,
     password_stdin: PasswordStdin = False,
 ) -> None:
     """Give a user another password.

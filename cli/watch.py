@@ -41,7 +41,7 @@ class View(NamedTuple):
 
 def watch(
     context: typer.Context,
-    prefix: Annotated[str, typer.Argument(metavar="[PREFIX]", help="Only keys that begin with this.")] = "",
+    prefix: Annotated[str, typer.Argument(metavar="PREFIX", help="Only keys that begin with this.")] = "",
     command: Annotated[
         str | None,
         typer.Option(

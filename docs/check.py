@@ -1,4 +1,4 @@
-"""Check the Markdown pages of this repository, or print a command that the README promises.
+"""Check the Markdown pages of this repository, the written ones too, or print a command that the README promises.
 
     python docs/check.py                          every problem, one a line; exit status 1 if there is one
     python docs/check.py --command test-command   the commands of the block behind <!-- test-command -->
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,16 @@ def problems(root: Path) -> Iterator[str]:
     for page in pages(root):
         if page.parent == root / "docs" and page not in linked:
             yield f"{page.relative_to(root)}: no page links to it"
+    yield from _reference_problems(root)
+
+
+def _reference_problems(root: Path) -> Iterator[str]:
+    """Yield what is wrong with the page that is written from the commands, where there is one."""
+    script = root / "docs" / "reference.py"
+    if script.is_file():
+        done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+        if done.returncode:
+            yield done.stdout.strip() or f"docs/reference.py: {done.stderr.strip()}"
 
 
 def _resolve(page: Path, link: str) -> tuple[Path, str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -59,7 +59,7 @@ is on standard output can be piped.
 | {failures.DONE} | done |
 | {failures.REFUSED} | refused, and nothing was changed, or failed; standard error says why, and what to do |
 | {failures.USAGE} | the command line is wrong |
-| 3 | the command worked, and what it looked for is bad; only where a command below says so |
+| {failures.BAD} | the command worked, and what it looked for is bad; only where a command below says so |
 | {failures.INTERRUPTED} | interrupted from the keyboard |
 | {failures.NOBODY_READS} | whoever read standard output went away |
 
@@ -73,14 +73,6 @@ is on standard output can be piped.
 Neither is needed. Without `--store` and `{STORE_VARIABLE}` the store is where the platform keeps a user's data: on
 Linux `$XDG_DATA_HOME/cluster-store`, or `~/.local/share/cluster-store`.
 """
-
-#: What a command's exit status says besides what it says everywhere.
-STATUSES: Mapping[str, Mapping[int, str]] = {
-    "get": {1: "also where the key is not set and there is no `--default`"},
-    "clustercheck": {3: "there are conflicts or problems"},
-    "verify": {3: "something stored is not what was written"},
-    "simulate": {3: "a run broke an invariant"},
-}
 
 
 def page() -> str:
@@ -110,8 +102,6 @@ def _command(name: str, entry: Entry, words: str, depth: int = 3) -> Iterator[st
         yield from ("| takes | meaning |", "|---|---|", *rows, "")
     for paragraph in (command.help or "").split("\n\n")[1:]:
         yield textwrap.fill(" ".join(paragraph.split()), _WIDTH, break_on_hyphens=False) + "\n"
-    for status, meaning in STATUSES.get(words, {}).items():
-        yield f"Exit status {status}: {meaning}.\n"
 
 
 def _own(command: TyperCommand | TyperGroup) -> list[Any]:

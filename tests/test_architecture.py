@@ -35,6 +35,7 @@ CORE_ORDER = (
     "commands",
     "cluster",
     "settings",
+    "digest",
     "requirements",
     "derivation",
     "state",

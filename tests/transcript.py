@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from difflib import ndiff
 from pathlib import Path
@@ -37,15 +37,17 @@ _LOOKING = re.compile(
     r"(?:\S+ )?(?:clusterconfig )?(?:get|status|list|connstatus|clustercheck|explain|log|showconfig)\b"
 )
 #: Name -> form of what differs from run to run. Times are never bound: two may be equal, or not.
-_FORMS = {
+FORMS = {
     "fingerprint": r"SHA256:[A-Za-z0-9+/]{43}",
     "time": r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?Z?|\d{8}T\d{6}Z",
     "serial": r"\b[0-9A-F]{12}\b",
     "id": r"\b[0-9a-f]{10,64}\b",
     "port": r"\b20\d{3}\b",
     "user": r"\bos:\w+",
+    # A machine's registers are spread over documents by its id, among other things.
+    "documents": r"\b\d+(?= documents)",
 }
-_VOLATILE = re.compile("|".join(f"(?P<{name}>{form})" for name, form in _FORMS.items()))
+_VOLATILE = re.compile("|".join(f"(?P<{name}>{form})" for name, form in FORMS.items()))
 
 
 @dataclass(frozen=True)
@@ -116,14 +118,14 @@ class Bindings:
             shown, form = match[0], match.lastgroup
             assert form is not None
             if form == "time":
-                pattern += f"(?:{_FORMS[form]})"
+                pattern += f"(?:{FORMS[form]})"
             elif shown in self.bound:
                 pattern += re.escape(self.bound[shown])
             elif shown in fresh:
                 pattern += f"\\{fresh.index(shown) + 1}"
             else:
                 fresh.append(shown)
-                pattern += f"({_FORMS[form]})"
+                pattern += f"({FORMS[form]})"
         return pattern + re.escape(line[end:])
 
 
@@ -206,7 +208,9 @@ class Shell:
         where = f"export CLUSTER_STORE={machine}\n" if machine else ""
         self._process.stdin.write(f"{where}{{ {command}\n}} </dev/null\necho '{end}'$?\n")
         self._process.stdin.flush()
-        wait_until(lambda: any(line.startswith(end) for line in self._lines), PATIENCE_S, what=command, changed=self._came)
+        wait_until(
+            lambda: any(line.startswith(end) for line in self._lines), PATIENCE_S, what=command, changed=self._came
+        )
         status = next(line for line in self._lines if line.startswith(end)).removeprefix(end).strip()
         assert status == "0", f"exit status {status} from: {command}\n{self._said()}"
         return self._said()
@@ -215,10 +219,9 @@ class Shell:
         return _bare([line for line in list(self._lines) if not line.startswith("--- ")])
 
 
-def _within(condition: object) -> bool:
+def _within(condition: Callable[[], bool]) -> bool:
     """Say whether a condition comes to hold in time."""
-    assert callable(condition)
     try:
-        return bool(wait_until(condition, PATIENCE_S))
+        return wait_until(condition, PATIENCE_S)
     except AssertionError:
         return False

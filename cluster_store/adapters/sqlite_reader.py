@@ -35,6 +35,8 @@ _ID_DIGITS = 64
 #: Events named when a prefix fits several.
 _CANDIDATES_MAX = 8
 
+#: No feed will ever have more digits of records.
+_NUMBERED = re.compile(r"(.+)#([0-9]{1,18})")
 _PREFIX = re.compile(rf"[0-9a-f]{{{_PREFIX_DIGITS_MIN},{_ID_DIGITS}}}")
 
 _SELECT_EVENTS = "SELECT position, id, line, seq, envelope, seal, void, learnt FROM records "
@@ -187,20 +189,20 @@ class StoreReader:
             machine: only what this machine wrote.
         """
         positions: Sequence[int] = range(after + 1, self.count + 1)
+        order = "DESC" if newest_first else "ASC"
         if machine is not None:
-            rows = self._rows(
-                """
-                SELECT position FROM records
-                WHERE line IN (SELECT number FROM lines WHERE machine = ?) AND position > ?
-                """,
-                (machine, after),
-            )
-            positions = sorted(position for (position,) in rows)
-        wanted = iter(islice(reversed(positions) if newest_first else positions, limit))
+            positions = sorted(self._positions_of(machine, after, order, -1 if limit is None else limit))
+        wanted = islice(reversed(positions) if newest_first else positions, limit)
         while page := list(islice(wanted, _PAGE)):
-            with self.snapshot():
-                events = [event for position in page for event in self._at(position)]
-            yield from events
+            places = ", ".join("?" * len(page))
+            rows = self._rows(f"{_SELECT_EVENTS} WHERE position IN ({places}) ORDER BY position {order}", page)
+            yield from map(_event_of, rows)
+
+    def _positions_of(self, machine: MachineId, after: int, order: str, limit: int) -> Iterator[int]:
+        # Line by line: within one the index has them in order, so that a few are found without looking at all.
+        query = f"SELECT position FROM records WHERE line = ? AND position > ? ORDER BY seq {order} LIMIT ?"  # noqa: S608 - one of two words
+        for (line,) in self._rows("SELECT number FROM lines WHERE machine = ?", (machine,)):
+            yield from (position for (position,) in self._rows(query, (line, after, limit)))
 
     def event(self, text: str) -> StoredEvent:
         """Return the event that an operator named: an id, six or more of its first digits, or ``MACHINE#SEQ``.
@@ -211,10 +213,10 @@ class StoreReader:
             NotFound: there is no such event, or no such machine.
             Refused: several events fit, or the text is neither form.
         """
-        machine, mark, number = text.rpartition("#")
+        numbered = _NUMBERED.fullmatch(text)
         with self.snapshot():
-            if mark and number.isascii() and number.isdigit():
-                return self._numbered(machine, int(number), text)
+            if numbered:
+                return self._numbered(numbered[1], int(numbered[2]), text)
             return self._with_prefix(text.lower(), text)
 
     def _with_prefix(self, digits: str, text: str) -> StoredEvent:

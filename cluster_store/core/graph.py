@@ -31,8 +31,9 @@ class Graph:
         strands = sorted({self._columns[parent] for parent in drawn if parent in self._tips})
         if strands:
             column, *ending = strands
-            joints = [self._joint(column, other, "/") for other in ending]
+            joints = []
             for other in ending:
+                joints.append(self._joint(column, other, "/"))
                 self._tips[other] = None
         else:
             begun = min((self._columns[parent] for parent in drawn), default=-1)

@@ -29,6 +29,7 @@ from cluster_store.core.limits import (
     ENVELOPE_BYTES_MAX,
     HYBRID_MAX,
     JSON_DEPTH_MAX,
+    PATH_BYTES_MAX,
     REPLACED_PER_WRITE_MAX,
     TIME_MAX,
     VALUE_BYTES_MAX,
@@ -192,6 +193,8 @@ def fault(envelope: Envelope) -> str:
 
 
 def _write_fault(write: Write) -> str:
+    if len(write.path) > PATH_BYTES_MAX:
+        return f"writes to {write.path[:80]!r}…, a path over {PATH_BYTES_MAX} bytes"
     if not valid_path(write.path):
         return f"writes to {write.path[:80]!r}, which is no register"
     if isinstance(write.value, str):

@@ -37,5 +37,5 @@ def decode(frame: bytes) -> AnyMessage:
         elif kind != _PLAIN:
             raise Malformed("a frame of an unknown kind")
         return _decoder.decode(body)
-    except (msgspec.MsgspecError, zstandard.ZstdError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, zstandard.ZstdError, RecursionError) as error:
         raise Malformed(f"a frame that is no message: {error}") from error

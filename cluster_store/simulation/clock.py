@@ -58,10 +58,17 @@ class Clock:
         self.steps = 0
         self._asked = 0
         self._agenda: list[tuple[int, int, Task]] = []
+        self._lives: dict[Life, None] = {}
+
+    def end(self) -> None:
+        """End everything."""
+        for life in list(self._lives):
+            life.end()
 
     def spawn(self, work: Work, life: Life) -> None:
         """Let a coroutine begin at this moment."""
         task = Task(work, life)
+        self._lives[life] = None
         life.tasks[task] = None
         self.resume(task, self.now)
 

@@ -22,8 +22,6 @@ class Faults:
         self._dice = dice
         self._witness = witness
         self._clones = 0
-        #: Told before a disk is thrown away, so that nobody expects what was only there.
-        self.losing: Callable[[Host], None] = lambda _: None
 
     def begin(self) -> None:
         """Let the faults that the options name strike from now on."""
@@ -158,10 +156,9 @@ class Faults:
         if noticed:
             disk.own = None
         self._fleet.crash(host, power_lost=self._dice.random() < 0.5)  # noqa: PLR2004
-        self.losing(host)
         sign = "" if noticed else ", without a sign of it"
         self._say(host, f"is put back from {len(host.log.disk.records)} to {len(disk.records)} records{sign}")
-        host.log = self._fleet.opened(disk)
+        self._fleet.discard(host, disk)
         self._fleet.start(host)
 
     async def clone(self) -> None:
@@ -178,7 +175,6 @@ class Faults:
         self._fleet.start(clone)
         await self._a_while()
         if self._dice.random() < 0.7:  # noqa: PLR2004
-            self.losing(clone)
             self._fleet.remove(clone)
 
 

@@ -148,10 +148,17 @@ class Fleet:
         for end in process.links.values():
             self.network.crashed(end, power_lost=power_lost)
 
+    def discard(self, host: Host, disk: Disk) -> None:
+        """Put another disk into a host whose process has ended; what was only on the one before is gone."""
+        self.crash(host)
+        self._witness.discards(host.log.disk)
+        host.log = self.opened(disk)
+
     def remove(self, host: Host) -> None:
         """Take a host away for good, with its disk."""
         self.crash(host)
         self.hosts.remove(host)
+        self._witness.discards(host.log.disk)
 
     # --- links ---------------------------------------------------------------------------------------
 
@@ -220,7 +227,7 @@ class Fleet:
         admitted = await self.ask(member, AdmitMachine(card=host.card, group=self._dice.choice(groups)))
         if admitted is None or member.process is None or not self.network.reachable(host.name, member.name):
             return
-        host.log = self.opened(Disk(member.log.disk.cluster))
+        self.discard(host, Disk(member.log.disk.cluster))
         process = self.start(host, reason="joined")
         await self.clock.until(lambda: process.replica is not None, _PATIENCE_MS)
         begun = None

@@ -69,7 +69,7 @@ def draw(
     fastest = dice.choice((0, 1, 5))
     return Options(
         machines=count,
-        founders=max(1, min(count, dice.randint(2, 4))),
+        founders=min(count, dice.randint(2, 4)),
         events=events if events is not None else drawn_events,
         faults={fault: mean for fault, mean in rates.items() if fault in faults},
         fault_ms=dice.choice((300, 1000, 3000)),

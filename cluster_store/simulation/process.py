@@ -42,7 +42,7 @@ from cluster_store.core.state import Needs, State
 from cluster_store.core.types import Epoch, MachineId
 from cluster_store.documents import Documents
 from cluster_store.simulation.clock import Clock, Life, Pause, Signal
-from cluster_store.simulation.disk import DiskLog
+from cluster_store.simulation.disk import Disk, DiskLog
 from cluster_store.simulation.network import End, Network
 
 
@@ -57,6 +57,9 @@ class Witness(Protocol):
 
     def answers(self, process: Process, asked: Asked) -> None:
         """Look at an answer as its caller gets it."""
+
+    def discards(self, disk: Disk) -> None:
+        """Know that a disk is gone for good."""
 
 
 class Asked:

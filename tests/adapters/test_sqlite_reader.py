@@ -237,7 +237,7 @@ async def test_an_ambiguous_prefix_is_refused_with_candidates(reader: StoreReade
     assert reader.event(twin).position == 999
 
 
-@pytest.mark.parametrize("text", ["ffffffffff", "f" * 64, "anna#999", "bert#0"])
+@pytest.mark.parametrize("text", ["ffffffffff", "f" * 64, "anna#999", "bert#0", "anna#999999999999999999"])
 async def test_an_unknown_event_is_not_found(reader: StoreReader, text: str) -> None:
     """What is not there is said by name, with what to do."""
     with pytest.raises(NotFound, match=text) as missing:
@@ -245,7 +245,9 @@ async def test_an_unknown_event_is_not_found(reader: StoreReader, text: str) -> 
     assert missing.value.hint
 
 
-@pytest.mark.parametrize("text", ["", "abc", "abcdeg", "f" * 65, "anna", "anna#", "anna#-1", "anna#x", "#"])
+@pytest.mark.parametrize(
+    "text", ["", "abc", "abcdeg", "f" * 65, "anna", "anna#", "anna#-1", "anna#x", "#", "#1", f"anna#{10**18}"]
+)
 async def test_what_names_no_event_is_refused(reader: StoreReader, text: str) -> None:
     """Text in neither form is told from an event that is not there."""
     with pytest.raises(Refused, match="is no event") as refused:

@@ -243,7 +243,9 @@ def held(store: Store) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("words", [WRITE, ["serve"], ["clusterconfig", "create", "americas"], ["connstatus"]], ids=named)
+@pytest.mark.parametrize(
+    "words", [WRITE, ["serve"], ["clusterconfig", "create", "americas"], ["connstatus"]], ids=named
+)
 def test_whoever_holds_the_store_is_named(store: Store, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
     """After some patience; reading goes on meanwhile."""
     monkeypatch.setattr(bootstrap, "_PATIENCE_S", 0.1)

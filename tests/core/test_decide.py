@@ -44,10 +44,10 @@ def test_initialising_writes_the_card_and_an_administrator() -> None:
     event = Desk("mx").do(commands.InitialiseMachine(card=card("mx"), password="argon", salt=SALT))
     assert event is not None
     assert event.kind == "MachineInitialised"
-    written = {one.path: one.value for one in event.writes}
-    assert written[f"machine/{MX.id}/key"] == MX.key_text  # type: ignore[index] # a plain string
-    assert written[f"machine/{MX.id}/hostname"] == '"mx"'  # type: ignore[index] # the same
-    assert isinstance(written["user/admin"], Secret)  # type: ignore[index] # the same
+    written = {str(one.path): one.value for one in event.writes}
+    assert written[f"machine/{MX.id}/key"] == MX.key_text
+    assert written[f"machine/{MX.id}/hostname"] == '"mx"'
+    assert isinstance(written["user/admin"], Secret)
     assert msgspec.json.decode(event.secrets["user/admin"][1]) == {
         "name": "admin",
         "role": "administrator",

@@ -39,16 +39,13 @@ class BothSides:
         converged(*machines)
         for machine in machines:
             assert self.events <= {event["id"] for event in machine.events()}, machine.name
-            assert sorted(machine.get(f"{self.keys}.hosts")) == sorted(
-                ["relay of both", *(f"relay of {side.name}" for side in self.sides)]
-            )
-            self._check_values(machine)
             self._check_collisions(machine)
-
-    def _check_values(self, machine: Machine) -> None:
-        for side in self.sides:
-            for level in self.levels:
-                assert machine.get(f"{self.keys}.{side.name}", "--level", level) == f"by {side.name}"
+            hosts = sorted(machine.get(f"{self.keys}.hosts"))
+            assert hosts == sorted(["relay of both", *(f"relay of {side.name}" for side in self.sides)])
+        for level in self.levels:
+            kept = machines[1].ask("showconfig", "--level", level, "--prefix", f"{self.keys}.")
+            for side in self.sides:
+                assert kept[f"{self.keys}.{side.name}"] == f"by {side.name}"
 
     def _check_collisions(self, machine: Machine) -> None:
         found = {

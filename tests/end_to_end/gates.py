@@ -26,17 +26,17 @@ class Passage:
 
     def carry(self, gates: Gates) -> None:
         """Carry bytes both ways until either side ends or the passage is cut."""
-        inward = threading.Thread(target=self._pump, args=(*self.sockets, None), daemon=True)
+        inward = threading.Thread(target=self._pump, args=(*self.sockets, gates), daemon=True)
         inward.start()
         self._pump(*reversed(self.sockets), gates)
         inward.join()
         for end in self.sockets:
             end.close()
 
-    def _pump(self, source: socket.socket, target: socket.socket, counted: Gates | None) -> None:
+    def _pump(self, source: socket.socket, target: socket.socket, gates: Gates) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                target.sendall(data if counted is None else counted.allowed(data))
+                target.sendall(gates.allowed(data))
         self.cut()
 
     def cut(self) -> None:
@@ -56,7 +56,7 @@ class Gates:
         self._blocked: set[frozenset[str]] = set()
         self._passages: set[Passage] = set()
         self._lock = threading.Lock()
-        #: Bytes that machines may still answer, over all gates, before everything is cut; None for any number.
+        #: Bytes that may still pass, over all gates, before everything is cut; None for any number.
         self.allowance: int | None = None
         self._listeners = [self._open(machine) for machine in machines]
 
@@ -100,7 +100,7 @@ class Gates:
         return ""
 
     def allowed(self, data: bytes) -> bytes:
-        """Return what of an answer may pass; raises OSError where nothing may any more."""
+        """Return what of some bytes may pass; raises OSError where nothing may any more."""
         with self._lock:
             if self.allowance is None:
                 return data
@@ -110,10 +110,10 @@ class Gates:
             raise ConnectionAbortedError
         return passing
 
-    def allow(self, answers: int) -> None:
-        """Let machines answer so many bytes over all gates, from now on, and then cut everything until ``heal``."""
+    def allow(self, size: int) -> None:
+        """Let so many bytes pass over all gates, from now on, and then cut everything until ``heal``."""
         with self._lock:
-            self.allowance = answers
+            self.allowance = size
 
     def block(self, one: Machine, other: Machine) -> None:
         """Let nothing pass between two machines, from now on."""

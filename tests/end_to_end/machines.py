@@ -1,7 +1,8 @@
 """Machines as their operators know them: a store, a daemon that is a process of its own, and the command line.
 
-Nothing here looks behind the command line, but for ``changes``, which asks a daemon's socket as the command line does,
-without starting a process for each of hundreds of changes.
+What they are asked is asked on the command line. Only waiting looks behind it: whether machines agree is read from
+their stores, by the functions that ``status`` has it from, because a process for each look would take the host's time
+from the daemons.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cluster_store import bootstrap
+from cluster_store.core.digest import digest, lanes_digest
 from tests.waiting import wait_until
 
 #: Of every machine's ``admin``. Distinctive, so that it is found wherever it should not be.
@@ -174,10 +177,10 @@ class Machine:
         status: dict[str, Any] = self.ask("status")
         return status
 
-    def state(self) -> tuple[Any, ...]:
-        """Return what is the same on two machines that agree and have the same records."""
-        status = self.status()
-        return status["records"], status["digest"], status["lanes_digest"]
+    def state(self) -> tuple[int, str, str]:
+        """Return records, digest and lanes digest: the same on two machines that agree and have the same records."""
+        with bootstrap.read(self.store) as store, store.snapshot():
+            return store.count, digest(store.cluster(), store), lanes_digest(store)
 
     def get(self, key: str, *more: str) -> Any:
         """Return a key's effective value."""
@@ -263,16 +266,16 @@ def form(machines: Sequence[Machine]) -> list[Machine]:
     return list(machines)
 
 
-def converged(*machines: Machine, timeout: float = PATIENCE_S) -> tuple[Any, ...]:
+def converged(*machines: Machine, timeout: float = PATIENCE_S) -> tuple[int, str, str]:
     """Wait until machines have the same records, digest and lanes; return these."""
 
-    def agree() -> tuple[Any, ...] | None:
+    def agree() -> tuple[int, str, str] | None:
         states = {machine.name: machine.state() for machine in machines}
         seen.append(states)
         first, *others = states.values()
         return first if all(other == first for other in others) else None
 
-    seen: list[dict[str, tuple[Any, ...]]] = []
+    seen: list[dict[str, tuple[int, str, str]]] = []
     try:
         agreed = wait_until(agree, timeout, what="convergence")
     except AssertionError as error:

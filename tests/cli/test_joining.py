@@ -1,0 +1,216 @@
+"""``clusterconfig join`` and ``serve``: a member that is a process of its own, and a machine that wants in."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cluster_store_cli import prompts
+
+from tests.cli.stores import Store
+from tests.waiting import wait_until
+
+PASSWORD = "Haus+Baum Katze"
+
+
+@contextmanager
+def serving(store: Store, *words: str) -> Iterator[str]:
+    """Run a store's daemon; give the line that it prints, and see that it goes in peace."""
+    command = [sys.executable, "-m", "cluster_store_cli", "--store", str(store.root), "serve", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            yield process.stdout.readline()
+            process.send_signal(signal.SIGTERM)
+            assert process.stdout.read() == ""
+            assert process.wait(20) == 0, process.stderr.read()
+        finally:
+            process.kill()
+
+
+@dataclass(frozen=True)
+class Member:
+    """A serving member of a cluster with two groups and one setting."""
+
+    store: Store
+    port: int
+    fingerprint: str
+
+    @property
+    def place(self) -> str:
+        """Where it is dialled."""
+        return f"127.0.0.1:{self.port}"
+
+    def invitation(self, *words: str, group: str = "paris") -> list[str]:
+        """Return a command that joins it, with more words behind."""
+        words = (*words, "--group", group) if group else words
+        join = ["clusterconfig", "join", self.place, "--ssh", "--password-stdin"]
+        return [*join, "--fingerprint", self.fingerprint, *words]
+
+
+@pytest.fixture(scope="module")
+def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
+    """The member that all here want to join. Each joiner has a hostname of its own."""
+    store = Store(tmp_path_factory.mktemp("member") / "mx1")
+    store.init("mx1.example.com", "--password-stdin", typed=PASSWORD + "\n")
+    store.do("clusterconfig", "create", "americas", "--by", "ip")
+    store.do("clusterconfig", "addgroup", "paris")
+    store.do("set", "smtp.banner", "Welcome")
+    with serving(store, "--json") as line:
+        about = json.loads(line)
+        yield Member(store, about["ssh_port"], about["fingerprint"])
+
+
+@pytest.fixture
+def joiner(tmp_path: Path) -> Store:
+    """A machine alone, with a setting of its own."""
+    store = Store(tmp_path / "joiner").init(f"{tmp_path.name.replace('_', '-')}.example.com")
+    store.do("set", "own", "1")
+    return store
+
+
+@pytest.fixture
+def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Somebody sits there and gives these answers, once filled in; the password is always the right one."""
+    answers: list[str] = []
+    monkeypatch.setattr(prompts, "at_terminal", lambda: True)
+    monkeypatch.setattr(prompts, "ask", lambda _: answers.pop(0))
+    monkeypatch.setattr("getpass.getpass", lambda *_: PASSWORD)
+    return answers
+
+
+def test_serve_prints_one_line_when_it_accepts_connections(joiner: Store) -> None:
+    """Its name, place and key, then nothing more; ``status`` tells the same, and that it serves."""
+    with serving(joiner) as line:
+        status = joiner.ask("status")
+        assert line == (
+            f"{status['hostname']} accepts connections at 127.0.0.1:{status['ssh_port']}, {status['fingerprint']}\n"
+        )
+        assert status["serving"] is True
+        with socket.create_connection(("127.0.0.1", status["ssh_port"])) as connection:
+            assert connection.recv(4) == b"SSH-"
+        assert "cluster-store serve" in joiner.refuse("serve")
+    assert joiner.ask("status")["serving"] is False
+
+
+def test_a_daemon_moves_to_another_port_at_once(joiner: Store) -> None:
+    """``machine set`` changes the record and the listener."""
+    with serving(joiner):
+        before = joiner.ask("status")["ssh_port"]
+        after = joiner.ask("machine", "set", "--ssh-port", "0")["ssh_port"]
+        assert joiner.ask("status")["ssh_port"] == after != before
+        socket.create_connection(("127.0.0.1", after)).close()
+
+
+def test_a_port_in_use_is_named(joiner: Store) -> None:
+    """Nothing is printed on standard output: it does not accept connections."""
+    port = joiner.ask("status")["ssh_port"]
+    with socket.create_server(("127.0.0.1", port)):
+        assert f"cannot listen on 127.0.0.1:{port}" in joiner.refuse("serve")
+
+
+def test_a_join_brings_the_cluster_and_keeps_what_was(member: Member, joiner: Store) -> None:
+    """The cluster's settings take the place of the machine's own, which stay in a file beside the store."""
+    told = joiner.ask(*member.invitation(), typed=PASSWORD)
+    assert (told["cluster"], told["group"], told["through"]) == ("americas", "paris", "mx1.example.com")
+    assert Path(told["former"]).is_file()
+    assert joiner.get("smtp.banner") == "Welcome"
+    assert joiner.run("get", "own").status == 1
+    wait_until(lambda: joiner.ask("status")["digest"] == member.store.ask("status")["digest"])
+    assert joiner.ask("status")["group"] == "paris"
+    hint = joiner.refuse(*member.invitation(), typed=PASSWORD)
+    assert "this machine is already in the cluster americas" in hint
+
+
+def test_a_rehearsed_join_changes_nothing(member: Member, joiner: Store) -> None:
+    """On neither machine; it says what would come of it."""
+    before = joiner.state(), member.store.state()
+    told = joiner.ask(*member.invitation("--dry-run"), typed=PASSWORD)
+    assert (told["cluster"], told["group"], told["dry_run"]) == ("americas", "paris", True)
+    assert "this machine would be in the cluster americas" in joiner.do(*member.invitation("--dry-run"), typed=PASSWORD)
+    assert (joiner.state(), member.store.state()) == before
+
+
+def refused(member: Member, joiner: Store, *words: str, typed: str = PASSWORD) -> str:
+    """Have a join refused; nothing changes on either machine and no password is told."""
+    before = member.store.state()
+    told = joiner.refuse(*words, typed=typed)
+    assert member.store.state() == before
+    assert PASSWORD not in told
+    return told
+
+
+def test_a_wrong_password_is_refused(member: Member, joiner: Store) -> None:
+    """Who and where is said, and neither password."""
+    told = refused(member, joiner, *member.invitation(), typed="wrong+wrong")
+    assert f"{member.place} does not let admin in" in told
+    assert "wrong+wrong" not in told
+    assert "does not let nobody in" in refused(member, joiner, *member.invitation("--user", "nobody"))
+
+
+def test_a_wrong_fingerprint_is_refused_with_the_one_that_was_shown(member: Member, joiner: Store) -> None:
+    """So that it can be compared; --yes does not accept it."""
+    words = ["clusterconfig", "join", member.place, "--ssh", "--password-stdin", "--yes", "--group", "paris"]
+    for given in (["--fingerprint", "SHA256:" + 43 * "A"], []):
+        assert member.fingerprint in refused(member, joiner, *words, *given)
+
+
+def test_whoever_is_not_there_is_named(member: Member, joiner: Store) -> None:
+    """An address without a daemon, and a name that nobody has."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    words = ["--ssh", "--password-stdin", "--fingerprint", member.fingerprint]
+    assert f"127.0.0.1:{port} is unreachable" in refused(
+        member, joiner, "clusterconfig", "join", f"127.0.0.1:{port}", *words
+    )
+    told = refused(member, joiner, "clusterconfig", "join", "nobody.invalid", *words)
+    assert "cannot look up the name in nobody.invalid:22" in told
+
+
+def test_what_a_member_demands_is_said_in_its_words(member: Member, joiner: Store) -> None:
+    """A group's name where there are several, and facts that fit."""
+    assert "several groups\nsay which one with --group: Main_Group, paris" in refused(
+        member, joiner, *member.invitation(group="")
+    )
+    assert "there is no group named 'rome'" in refused(member, joiner, *member.invitation(group="rome"))
+    assert "an empty password is no password" in refused(member, joiner, *member.invitation(), typed="")
+    joiner.do("machine", "set", "--platform-version", "9.9")
+    assert "runs version 9.9" in refused(member, joiner, *member.invitation())
+    version = member.store.ask("machine", "show")["platform_version"]
+    joiner.do("machine", "set", "--platform-version", version, "--interface", "Data=127.0.0.1")
+    assert "lacks Management and has also Data" in refused(member, joiner, *member.invitation())
+    joiner.do("machine", "set", "--interface", "Management=127.0.0.1", "--hostname", "MX1.example.com")
+    assert "the hostname MX1.example.com is taken" in refused(member, joiner, *member.invitation())
+
+
+def test_somebody_at_a_terminal_is_asked(member: Member, joiner: Store, at_a_terminal: list[str]) -> None:
+    """Whether the key is right, which group, and whether to go on; a no at any of them changes nothing."""
+    words = ["clusterconfig", "join", member.place, "--ssh"]
+    before = joiner.state()
+    for answers, why in ((["no"], "was not accepted"), (["y", "paris", ""], "was not confirmed")):
+        at_a_terminal[:] = answers
+        outcome = joiner.run(*words).expect(1)
+        assert why in outcome.err
+        assert member.fingerprint in outcome.err
+        assert joiner.state() == before
+    at_a_terminal[:] = ["yes", "Paris", "y"]
+    assert "The settings and users of the cluster americas will take" in joiner.run(*words).expect(0).err
+    assert joiner.ask("status")["group"] == "paris"
+    assert at_a_terminal == []
+
+
+def test_yes_answers_all_but_the_key(member: Member, joiner: Store, at_a_terminal: list[str]) -> None:
+    """Only whether the key is right is asked for."""
+    at_a_terminal[:] = ["y"]
+    joiner.do("clusterconfig", "join", member.place, "--ssh", "--group", "paris", "--yes")
+    assert at_a_terminal == []
+    assert joiner.ask("status")["cluster"] == "americas"
