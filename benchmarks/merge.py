@@ -214,6 +214,6 @@ QUESTION = Question(
     operation="event",
     scale="events each way",
     rounds={Size.SMOKE: 1, Size.REAL: 5},
-    scales={Size.SMOKE: (1_000,), Size.REAL: (10_000,)},
+    scales={Size.SMOKE: (600,), Size.REAL: (10_000,)},
     prepare=_prepare,
 )

@@ -1,7 +1,7 @@
 """Every command: where it is, and what it is for in one line.
 
 ``--help`` shows this, and only the module of the command that is run is imported. A new command takes its place
-here; its function's docstring begins with the same line and goes on with what else its own ``--help`` says.
+here; its function's docstring begins with the same words and goes on with what else its own ``--help`` says.
 """
 
 from __future__ import annotations

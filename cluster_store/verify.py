@@ -214,7 +214,7 @@ class _Audit:
         if is_removed(envelope.machine, draft.past_removals(record, parent)):
             return [_fault_of(record, row, "its machine knew that it had been removed")]
         added = self._fold.add(record, row[5])
-        if added.void != (void or ""):
+        if void != (added.void or None):
             return [
                 _fault_of(record, row, f"it is marked as void for '{void or ''}', and should be for '{added.void}'")
             ]

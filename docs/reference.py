@@ -150,8 +150,7 @@ def _shown(parameter: Any, command: TyperCommand | TyperGroup, names: Sequence[s
     """Return an argument or option as it is written: its names, and what stands for its value."""
     metavar = parameter.metavar or _choices(parameter, command) or parameter.name.upper()
     if isinstance(parameter, TyperArgument):
-        bare = metavar.removeprefix("[").removesuffix("]") if metavar.startswith("[") else metavar
-        return f"{bare}..." if parameter.nargs == -1 and "..." not in bare else bare
+        return f"{metavar}..." if parameter.nargs == -1 and "..." not in metavar else metavar
     shown = ", ".join(names)
     return shown if parameter.is_flag else f"{shown} {metavar}"
 

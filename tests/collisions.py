@@ -91,6 +91,16 @@ async def stored_collision(folder: Path, *, save: bool = False) -> None:
     await pair.fleet.close()
 
 
+async def stored_pair(folder: Path) -> None:
+    """Leave two small stores in the folders ``mx1`` and ``mx2``: a record of each beyond what makes them a cluster."""
+    pair = await two_machines(in_folder(folder))
+    await pair.mx1.set("a", "1")
+    await pair.fleet.pump()
+    await pair.mx2.set("a", "2")
+    await pair.fleet.pump()
+    await pair.fleet.close()
+
+
 def registers_of(machine: Machine) -> Standing:
     """Return all that stands on a machine whose log is in memory."""
     assert isinstance(machine.log, MemoryLog)

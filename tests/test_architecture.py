@@ -73,7 +73,7 @@ SHELL_ORDER = (
 PARTS = {
     "core": set[str](),
     "adapters": {"core", "ports"},
-    "simulation": {"core", "ports"},
+    "simulation": {"core", "ports", "documents"},
     **{part: {"core", *SHELL_ORDER[:place]} for place, part in enumerate(SHELL_ORDER)},
 }
 PARTS["daemon"] = {*PARTS}

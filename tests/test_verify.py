@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
@@ -16,15 +16,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster_store.adapters.memory_log import MemoryLog
 from cluster_store.adapters.sqlite_audit import SqliteAudit
 from cluster_store.adapters.sqlite_log import SqliteLog
 from cluster_store.adapters.sqlite_projection import changes_of
 from cluster_store.core.document import Change, Document, Put, encode_change
 from cluster_store.core.errors import StoreError, StoreMissing
 from cluster_store.core.records import Record, decode, encode, seal_record
+from cluster_store.core.state import Draft
 from cluster_store.documents import Documents
 from cluster_store.verify import Report, verify
-from tests.collisions import stored_collision
+from tests.collisions import stored_collision, stored_pair
 from tests.core.builders import Store, identity, sealed
 from tests.core.histories import History, Step, step_lists
 from tests.tampering import Copy, copied
@@ -36,6 +38,21 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stores")
     asyncio.run(stored_collision(folder, save=True))
     return folder / "mx1" / "cluster.db"
+
+
+@pytest.fixture(scope="module")
+def small_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a few records of two machines."""
+    folder = tmp_path_factory.mktemp("small")
+    asyncio.run(stored_pair(folder))
+    return folder / "mx1" / "cluster.db"
+
+
+@pytest.fixture
+def small(small_database: Path) -> Iterator[Copy]:
+    """A copy of the small store to tamper with."""
+    with copied(small_database) as found:
+        yield found
 
 
 @pytest.fixture
@@ -64,29 +81,47 @@ def test_an_untouched_store_passes(copy: Copy) -> None:
     assert copy.verify(every_signature=True).signatures == seals > 2
 
 
+class Recorder(MemoryLog):
+    """A log in memory that keeps what it was given, for another log."""
+
+    def __init__(self, cluster: str) -> None:
+        super().__init__(cluster)
+        self.drafts: list[Draft] = []
+
+    async def append(self, draft: Draft) -> None:
+        """See ``EventLog``."""
+        self.drafts.append(draft)
+        await super().append(draft)
+
+
+def drafts_of(history: History) -> list[Draft]:
+    """Return what a store appends when it is offered a history."""
+    store = Store(history.cluster)
+    store.log = recorder = Recorder(history.cluster)
+    for run in history.runs:
+        if not run.dropped:
+            store.offer(run.items)
+    return recorder.drafts
+
+
+async def write_store(path: Path, drafts: Sequence[Draft], *, saved: int) -> None:
+    """Append drafts to a new store, and save its documents after some of them."""
+    log = await SqliteLog.create(path, drafts[0].state.me, drafts[0].cluster)
+    documents = Documents(log)
+    for number, draft in enumerate(drafts):
+        if number == saved:
+            await documents.save()
+        await log.append(draft)
+        await documents.apply(draft.changes)
+    await log.close()
+
+
 @settings(max_examples=15)
-@given(step_lists(), st.booleans())
-def test_what_a_store_writes_passes(tmp_path_factory: pytest.TempPathFactory, steps: list[Step], save: bool) -> None:
+@given(steps=step_lists(), saved=st.integers(-1, 20))
+def test_what_a_store_writes_passes(tmp_path_factory: pytest.TempPathFactory, steps: list[Step], saved: int) -> None:
     """Branches, void records, removals, new epochs and secrets are no damage, with saved documents or without."""
-    history = History().play(steps)
     path = tmp_path_factory.mktemp("history") / "cluster.db"
-
-    async def stored() -> None:
-        log = await SqliteLog.create(path, identity("reader").id, history.cluster)
-        taken = Store(history.cluster)
-        documents = Documents(log)
-        for number, run in enumerate(run for run in history.runs if not run.dropped):
-            before = len(taken.log.records)
-            appended = taken.appends(run.items)
-            for draft in appended:
-                await log.append(draft)
-                await documents.apply(draft.changes)
-            if save and number == len(history.runs) // 2:
-                await documents.save()
-            assert len(taken.log.records) >= before
-        await log.close()
-
-    asyncio.run(stored())
+    asyncio.run(write_store(path, drafts_of(History().play(steps)), saved=saved))
     with SqliteAudit.open(path) as audit:
         report = verify(audit, every_signature=True)
     assert texts(report) == ""
@@ -108,22 +143,22 @@ def flips(value: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("column", ["id", "line", "seq", "hybrid", "seal", "envelope"])
-def test_one_changed_byte_anywhere_in_a_record_is_named(copy: Copy, column: str) -> None:
+def test_one_changed_byte_anywhere_in_a_record_is_named(small: Copy, column: str) -> None:
     """Each byte of each record's columns, changed alone, is found, and its record is the first that is named.
 
     When a record was learnt is this machine's own note, which no hash covers.
     """
-    records = copy.rows(f"SELECT position, {column}, id FROM records ORDER BY position")  # noqa: S608 - named above
-    machines = dict(copy.rows("SELECT records.position, machine FROM records JOIN lines ON number = line"))
+    records = small.rows(f"SELECT position, {column}, id FROM records ORDER BY position")  # noqa: S608 - named above
+    machines = dict(small.rows("SELECT records.position, machine FROM records JOIN lines ON number = line"))
     count = 0
     for position, value, record in records:
         for changed in flips(value):
-            with copy.undone():
+            with small.undone():
                 try:
-                    copy.do(f"UPDATE records SET {column} = ? WHERE position = ?", changed, position)  # noqa: S608
+                    small.do(f"UPDATE records SET {column} = ? WHERE position = ?", changed, position)  # noqa: S608
                 except sqlite3.IntegrityError:
                     continue  # the index refuses what another record has
-                report = copy.verify()
+                report = small.verify()
                 first = report.first
                 assert first is not None, (column, position, changed)
                 assert first.position == position
@@ -136,16 +171,16 @@ def test_one_changed_byte_anywhere_in_a_record_is_named(copy: Copy, column: str)
     assert count > len(records)
 
 
-def test_a_changed_position_is_found(copy: Copy) -> None:
+def test_a_changed_position_is_found(small: Copy) -> None:
     """A record that stands somewhere else in the log than it was appended is noticed."""
-    for (position,) in copy.rows("SELECT position FROM records"):
+    for (position,) in small.rows("SELECT position FROM records"):
         for changed in flips(position):
-            with copy.undone():
+            with small.undone():
                 try:
-                    copy.do("UPDATE records SET position = ? WHERE position = ?", changed, position)
+                    small.do("UPDATE records SET position = ? WHERE position = ?", changed, position)
                 except sqlite3.IntegrityError:
                     continue
-                assert copy.verify().found, (position, changed)
+                assert small.verify().found, (position, changed)
 
 
 @pytest.mark.parametrize("column", ["id", "line", "seq", "hybrid", "learnt", "seal", "envelope", "void"])
@@ -298,7 +333,7 @@ def test_a_record_whose_seal_was_taken_away_is_named(copy: Copy) -> None:
 
 
 def test_a_seal_in_the_middle_is_checked_when_asked_for(copy: Copy) -> None:
-    """A feed that its own machine went on writing vouches for itself; another machine's seal in it shows all the same."""
+    """A false seal shows, though the feed that went on from it is vouched for by later ones."""
     rows = copy.rows("SELECT position, envelope, seal FROM records WHERE line = 1 AND seal IS NOT NULL ORDER BY seq")
     position, envelope, seal = rows[1]
     record = decode(envelope, seal)
@@ -340,17 +375,18 @@ def other_value(value: Any) -> Any:
         return "x"
     if isinstance(value, bytes):
         return bytes((value[0] ^ 1,)) + value[1:] if value else b"x"
-    return value + 1 if isinstance(value, int) else value + "x"
+    return value + 1000 if isinstance(value, int) else value + "x"
 
 
 @pytest.mark.parametrize("table", ["lines", "lanes", "tips", "secrets", "documents", "tails"])
 def test_every_changed_column_of_a_table_is_found(copy: Copy, table: str) -> None:
-    """Each column of each row that follows from the records, changed alone, is found."""
+    """Each column of a dozen rows that follow from the records, changed alone, is found."""
     columns = [row[1] for row in copy.rows(f"PRAGMA table_info({table})")]
     keys = [row[1] for row in copy.rows(f"PRAGMA table_info({table})") if row[5]]
     named = " AND ".join(f"{key} IS ?" for key in keys)
     count = 0
-    for row in copy.rows(f"SELECT * FROM {table}"):  # noqa: S608 - the tables named above
+    rows = copy.rows(f"SELECT * FROM {table}")  # noqa: S608 - the tables named above
+    for row in rows[:: max(1, len(rows) // 12)]:
         values = dict(zip(columns, row, strict=True))
         for column in columns:
             if (table, column) == ("tails", "position"):
@@ -500,13 +536,13 @@ def test_a_file_with_any_byte_changed_fails_nothing(database: Path, tmp_path: Pa
     whole = flat_copy(database, target)
     dice = Random(20)
     noticed = 0
-    for _ in range(250):
+    for _ in range(200):
         place, bit = dice.randrange(len(whole)), dice.randrange(8)
         damaged = bytearray(whole)
         damaged[place] ^= 1 << bit
         target.write_bytes(damaged)
         noticed += bool(found_in(target))
-    assert noticed > 50
+    assert noticed > 25
 
 
 @pytest.mark.parametrize(

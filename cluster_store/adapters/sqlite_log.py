@@ -24,7 +24,7 @@ import msgspec
 from cluster_store.adapters import sqlite_file, sqlite_migration, sqlite_projection
 from cluster_store.adapters.sqlite_errors import MENDING, translated
 from cluster_store.adapters.sqlite_projection import changes_of, look_up
-from cluster_store.adapters.sqlite_rows import SELECT_LINES, hybrid_column, line_of
+from cluster_store.adapters.sqlite_rows import SELECT_LINES, line_of
 from cluster_store.adapters.sqlite_schema import transaction
 from cluster_store.core.admission import Incoming
 from cluster_store.core.causality import Removals
@@ -213,7 +213,7 @@ def _append(connection: sqlite3.Connection, draft: Draft, where: str) -> None:
                     bytes.fromhex(added.record.id),
                     added.line,
                     added.record.envelope.seq,
-                    hybrid_column(added.record.envelope.hybrid),
+                    added.record.envelope.hybrid,
                     added.learnt,
                     added.void or None,
                     added.record.seal or None,

@@ -13,9 +13,6 @@ from cluster_store.core.types import Epoch, MachineId, Path, RecordId
 
 #: Bytes of a record's id.
 _ID_BYTES = 32
-#: SQLite's integers are signed. A void record may hold a greater hybrid time, which counts like this one:
-#: later than any that is allowed.
-_INTEGER_MAX = (1 << 63) - 1
 
 #: Lanes as readers want them, to be followed by a condition and an order by path.
 SELECT_LANES = """
@@ -41,11 +38,6 @@ def record_of(blob: bytes) -> RecordId:
     return RecordId(blob.hex())
 
 
-def hybrid_column(hybrid: int) -> int:
-    """Return a hybrid time that fits a column."""
-    return min(hybrid, _INTEGER_MAX)
-
-
 def line_row(line: Line) -> tuple[Any, ...]:
     """Return a line's columns, as ``SELECT_LINES`` names them."""
     return (
@@ -56,7 +48,7 @@ def line_row(line: Line) -> tuple[Any, ...]:
         line.forked_at,
         line.seq,
         bytes.fromhex(line.head),
-        hybrid_column(line.hybrid),
+        line.hybrid,
         line.position,
         line.actor,
     )

@@ -208,6 +208,7 @@ class Process:
         if self._chores:
             self._chores -= 1
             try:
+                await self.documents.catch_up()
                 await self.documents.save()
                 await self.log.erase_secrets(self.now() - SECRETS_KEPT_MS)
             except StoreError as error:

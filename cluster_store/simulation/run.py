@@ -133,20 +133,21 @@ class Run:
         self.saw("-", "everything is healed")
         self.fleet.life.end()
         self.faults.heal()
-        self._converge(self._settle())
+        self._converge()
         for host in self.fleet.hosts:
             if not host.cloned:
                 self._finish(self._write_last(host), _STEPS_A_JOIN)
-        self._converge(self._settle())
+        self._converge()
         self.invariants.check_all()
         self.invariants.check_acknowledged()
 
     async def _settle(self) -> None:
-        """Finish joins, and take back whoever is detached, as an operator would."""
+        """Finish joins, and take back whoever is detached, as an operator would, for as long as it takes."""
         for host in self.fleet.hosts:
             await self.fleet.join(host)
-        while detached := self._detached():
-            await self.fleet.ask(self._dice.choice(self.fleet.members), ReconnectMachines(machines=(detached[0],)))
+        while True:
+            if detached := self._detached():
+                await self.fleet.ask(self._dice.choice(self.fleet.members), ReconnectMachines(machines=(detached[0],)))
             await Pause(1000)
 
     def _detached(self) -> list[str]:
@@ -179,19 +180,20 @@ class Run:
             if self.fleet.clock.steps > limit:
                 raise Violation(12, "-", f"{work.__qualname__} is not done after {steps_max} steps")
 
-    def _converge(self, work: Coroutine[Any, Any, None]) -> None:
-        """Go on until some work is done and all machines hold the same, within a bound."""
+    def _converge(self) -> None:
+        """Go on until all machines hold the same, within a bound."""
         life = Life()
-        self.fleet.clock.spawn(work, life)
+        self.fleet.clock.spawn(self._settle(), life)
         hosts, records = len(self.fleet.hosts), len(self.fleet.hosts[0].log.disk.records)
         steps_max = _STEPS_A_PAIR * hosts * hosts + _STEPS_A_RECORD * records
         limit = self.fleet.clock.steps + steps_max
-        while life.tasks or not self._converged():
+        while not self._converged():
             for _ in range(20):
                 self._step()
             if self.fleet.clock.steps > limit:
                 vectors = {host.name: len(host.log.disk.records) for host in self.fleet.hosts}
                 raise Violation(12, "-", f"not converged after {steps_max} steps: {vectors}")
+        life.end()
 
     def _converged(self) -> bool:
         hosts = self.fleet.hosts

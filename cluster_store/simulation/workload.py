@@ -17,6 +17,8 @@ SET_KEYS = ("relay.domains", "allow.networks")
 SECRET_KEY = "relay.password"  # noqa: S105 - the name of a setting
 VALUES = ('"a"', '"b"', "25", "[1,2]", "null", "true")
 ELEMENTS = ('"x.org"', '"y.org"', '"z.org"', "7")
+#: How often documents are saved, compared with how often somebody asks for something.
+_TIDY_SHARE = 0.2
 GROUPS = ("Paris", "Berlin", "paris", "Lyon")
 
 
@@ -33,7 +35,7 @@ async def work(fleet: Fleet, dice: Random) -> None:
             left -= 1
             assert host.process is not None
             host.process.submit(draw_command(fleet, host, dice))
-        if dice.random() < 0.1:  # noqa: PLR2004
+        if dice.random() < _TIDY_SHARE and host.process is not None:
             host.process.tidy()
 
 

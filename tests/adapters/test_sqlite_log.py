@@ -31,14 +31,11 @@ from cluster_store.core.errors import (
     StoreMissing,
     StoreTooNew,
 )
-from cluster_store.core.limits import HYBRID_MAX
 from cluster_store.core.records import decode
 from cluster_store.core.registers import CLUSTER
-from cluster_store.core.state import Needs, State
-from cluster_store.core.types import HybridTime, MachineId
+from cluster_store.core.state import Needs
+from cluster_store.core.types import MachineId
 from cluster_store.ports import EventLog
-from tests.contracts.test_event_logs_agree import offer
-from tests.core.builders import Identity, first_record, following, incoming, sealed
 from tests.replicas import Fleet, Machine
 
 ROOT = Path(__file__).parents[2]
@@ -316,24 +313,6 @@ def test_whatever_was_acknowledged_survives_a_kill(path: Path) -> None:
     # It may have died between the commit and the naming of one record.
     assert ids[2 : 2 + len(named)] == named
     assert len(ids) - 2 - len(named) in (0, 1)
-
-
-async def test_a_time_beyond_any_column_is_stored(path: Path) -> None:
-    """A member can write any number into a record that counts for nothing; the log takes it and goes on."""
-    author = Identity("anna")
-    first = first_record(author)
-    void = sealed(following(first, hybrid=HybridTime(2**64 - 1)), author)
-    log = await SqliteLog.create(path, Identity("bert").id, first.id)
-    state = State(Identity("bert").id, first.id)
-    await offer(log, state, map(incoming, (first, void)))
-    await log.close()
-    log = await SqliteLog.open(path)
-    assert [row.item.data for row in await log.read(0, 10, 1 << 20)] == [first.data, void.data]
-    fact = (await log.lookup(Needs(set(), {void.id}))).records[void.id]
-    assert fact is not None
-    assert fact.hybrid > HYBRID_MAX
-    assert [line.hybrid > HYBRID_MAX for line in (await log.load()).lines] == [True]
-    await log.close()
 
 
 # --- epochs ---

@@ -20,7 +20,7 @@ from cluster_store.core.errors import StoreCorrupt
 from cluster_store.core.state import State
 from cluster_store.core.types import MachineId
 from cluster_store.ports import EventLog
-from tests.contracts.test_event_logs_agree import offer
+from tests.contracts.test_event_logs_agree import offer, spare_the_disk
 from tests.core.builders import identity
 from tests.core.histories import History, Step, step_lists
 from tests.replicas import Fleet
@@ -173,7 +173,7 @@ async def test_any_history_is_rebuilt_as_it_was(steps: Sequence[Step]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "reader.db"
         me = identity("reader").id
-        log = await SqliteLog.create(path, me, history.cluster)
+        log = await spare_the_disk(await SqliteLog.create(path, me, history.cluster))
         state = State(me, history.cluster)
         for run in history.runs:
             await offer(log, state, run.items)
