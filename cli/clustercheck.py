@@ -23,10 +23,10 @@ def clustercheck(
         typer.Option("--resolve", metavar="PATH=EVENT", help="Settle a conflict with the value of an event."),
     ] = None,
 ) -> int:
-    """Show what was changed on both sides of a cut, and what else needs an operator.
+    """Show what was changed on both sides of a cut.
 
-    The first value of a conflict is the one that counts until somebody sets another. Exit status 3: something was
-    found.
+    And what else needs an operator: names that are used twice, settings without effect, machines that lived twice. The
+    first value of a conflict is the one that counts until somebody sets another. Exit status 3: something was found.
     """
     if resolve:
         raise Refused(

@@ -48,10 +48,9 @@ class Stage:
             shown = " ".join(f"'{word}'" if set(word) & set(' "[]$') else word for word in words)
             typer.secho(f"{machine}$ cluster-store {shown}", fg="green")
             typer.echo(done.stdout.rstrip())
-        self.expect(
-            done.returncode == status,
-            f"'{' '.join(words)}' on {machine} ended with {done.returncode}, not {status}: {(done.stderr or done.stdout).strip()}",
-        )
+        said = (done.stderr or done.stdout).strip()
+        ended = f"'{' '.join(words)}' on {machine} ended with {done.returncode}, not {status}"
+        self.expect(done.returncode == status, f"{ended}: {said}")
         return done.stdout
 
     def ask(self, machine: str, *words: str, status: int = 0) -> Any:

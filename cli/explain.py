@@ -18,7 +18,10 @@ from .session import say
 
 
 def explain(context: typer.Context, key: Key, machine: Machine = None) -> None:
-    """Show where a key's value comes from: level, who, when, why, what it overrides, what it beat."""
+    """Show where a key's value comes from.
+
+    Its level, who wrote it, when and why, what it overrides at other levels, and which concurrent values it beat.
+    """
     values.check_key(key)
     with context.obj.read() as store, store.snapshot():
         cluster = store.cluster()

@@ -38,9 +38,9 @@ def log(
     graph: Annotated[bool, typer.Option("--graph", help="Draw which changes were made side by side.")] = False,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until interrupted.")] = False,
 ) -> None:
-    """Show who changed what, where, when and why, the newest change last.
+    """Show who changed what, where, when and why.
 
-    WHEN is an ISO 8601 time, or an event: its id, six or more digits of it, or MACHINE#NUMBER. With --json, each line
+    The newest change comes last. WHEN is an ISO 8601 time, or an event: its id, six or more digits of it, or MACHINE#NUMBER. With --json, each line
     is a document.
     """
     session: Session = context.obj

@@ -30,10 +30,10 @@ def replay(
         typer.Option("--speed", metavar="X", help="X times as fast as it happened; otherwise as fast as it can."),
     ] = None,
 ) -> int:
-    """Rebuild the state event by event, and compare it with what the store says.
+    """Rebuild the state event by event, and compare it.
 
     Every record passes the same checks as when it first came, its seal among them. Prints each step and ends with the
-    digest. Exit status 3: the records do not come to what the store says.
+    digest, that of the store too. Exit status 3: the records do not come to what the store says.
     """
     if speed is not None and not speed > 0:
         raise InvalidValue(f"{speed} is no speed", "give a number above 0: 1 is as fast as it happened")

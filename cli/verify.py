@@ -25,8 +25,9 @@ def verify(
         typer.Option("--every-signature", help="Check every seal, not only each feed's last, which covers the others."),
     ] = False,
 ) -> int:
-    """Check that the store is what was written: hashes, chains, signatures, tables and documents.
+    """Check that the store is what was written.
 
+    Hashes, chains, signatures, the tables and documents that follow from the records, and the file itself.
     Exit status 3: it is not. Then the first bad record is named, and what can still be relied on.
     """
     with bootstrap.audit(context.obj.root) as store, _progress() as progress:

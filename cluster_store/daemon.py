@@ -15,6 +15,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from cluster_store import joining
 from cluster_store.adapters import local_socket, passwords
 from cluster_store.adapters.keys import Keys
 from cluster_store.adapters.sqlite_log import SqliteLog
-from cluster_store.adapters.ssh import SshTransport
 from cluster_store.adapters.store_folder import StoreFolder, sync_folder
 from cluster_store.core.cluster import ADMIN, Machine
 from cluster_store.core.commands import Card, ChangeMachine, ChangePassword, InitialiseMachine
@@ -34,7 +34,7 @@ from cluster_store.core.types import MachineId
 from cluster_store.gatekeeper import Doorkeeper
 from cluster_store.links import Links
 from cluster_store.node import Node, open_node
-from cluster_store.ports import Listener, PeerAddress
+from cluster_store.ports import Listener, PeerAddress, Transport
 from cluster_store.service import Progress, Service, command_of
 
 logger = logging.getLogger("cluster_store")
@@ -175,10 +175,16 @@ class Host:
         self.keys = keys
         self.node = node
         self.service = Service(node)
-        self.transport = SshTransport(keys)
         self._listener: Listener | None = None
         self._listening_at: tuple[str, int] | None = None
         self._joining = asyncio.Lock()
+
+    @cached_property
+    def transport(self) -> Transport:
+        """How this machine talks to others."""
+        from cluster_store.adapters.ssh import SshTransport  # noqa: PLC0415 - a command that talks to nobody is spared it
+
+        return SshTransport(self.keys)
 
     # --- serving ---------------------------------------------------------------------------------------
 
@@ -254,7 +260,9 @@ class Host:
             return self.about()
         if operation == "join":
             if self._joining.locked():
-                raise Refused("this machine is joining a cluster just now", "'clusterconfig list' shows it when it is in")
+                raise Refused(
+                    "this machine is joining a cluster just now", "'clusterconfig list' shows it when it is in"
+                )
             async with self._joining:
                 return await self._join(arguments, progress)
         if operation == "passwd":

@@ -9,17 +9,29 @@ it up to the log.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
 
 from cluster_store.core.document import Change, Document
 from cluster_store.core.errors import EngineError
-from cluster_store.core.limits import DOCUMENT_SAVE_INTERVAL, DOCUMENTS_OPEN_MAX
+from cluster_store.core.limits import DOCUMENT_TAIL_BYTES, DOCUMENTS_OPEN_MAX
 from cluster_store.ports import EventLog
 
 #: So many changes are brought into the documents together: a few milliseconds of the event loop.
 _GATHERED_MAX = 256
-#: A document with more changes than this behind its saved form is saved when it is closed, and not left closed.
-_TAIL_MAX = 64
+
+
+class _Kept(msgspec.Struct):
+    """How many bytes the log keeps of a document: its saved form, and the changes behind it."""
+
+    saved: int
+    tail: int
+
+    @property
+    def is_due(self) -> bool:
+        """Whether to save it again. Waiting for the tail to outgrow it keeps the cost a change the same for ever."""
+        return self.tail > max(DOCUMENT_TAIL_BYTES, self.saved)
 
 
 class Documents:
@@ -29,8 +41,8 @@ class Documents:
         """Work on a log's documents."""
         self._log = log
         self._open: OrderedDict[str, Document] = OrderedDict()
-        #: Changes behind the saved form of each document that was ever open here, the gathered ones left out.
-        self._unsaved: dict[str, int] = {}
+        #: Of every document that was ever open here; the gathered changes are left out.
+        self._kept: dict[str, _Kept] = {}
         #: Changes that the log holds and the documents do not yet.
         self._gathered: dict[str, list[Change]] = {}
         self._gathered_count = 0
@@ -44,19 +56,20 @@ class Documents:
             await self.catch_up()
 
     async def catch_up(self) -> None:
-        """Bring documents up to the log. One that is closed may stay so while there is little behind its saved form."""
+        """Bring every open document up to the log, and save those that are due. Closed ones may stay so until then."""
         self._gathered_count = 0
         while self._gathered:
             name, some = self._gathered.popitem()
-            behind = self._unsaved.get(name, _TAIL_MAX) + len(some)
-            if name in self._open or behind > _TAIL_MAX:
+            kept = self._kept.get(name)
+            if name in self._open or kept is None:
                 await self._bring_up(name, some)
             else:
-                self._unsaved[name] = behind
-        if sum(self._unsaved[name] for name in self._open) > DOCUMENT_SAVE_INTERVAL:
-            await self.save()
+                kept.tail += _size(some)
+                if kept.is_due:
+                    await self._load(name)
+        await self._save([name for name in self._open if self._kept[name].is_due])
         while len(self._open) > DOCUMENTS_OPEN_MAX:
-            await self._close_oldest()
+            self._open.popitem(last=False)
 
     async def get(self, name: str) -> Document:
         """Return a document, opened if need be. Raises EngineError where its saved form cannot be read."""
@@ -73,7 +86,7 @@ class Documents:
             else:
                 self._open.move_to_end(name)
                 document.apply(some)
-                self._unsaved[name] += len(some)
+                self._kept[name].tail += _size(some)
         except EngineError:
             # The engine gave up on this object, not on the data: the log has all of it.
             self._open.pop(name, None)
@@ -84,26 +97,19 @@ class Documents:
         document = Document.open(stored.saved)
         document.apply(stored.tail)
         self._open[name] = document
-        self._unsaved[name] = len(stored.tail)
+        self._kept[name] = _Kept(len(stored.saved or b""), _size(stored.tail))
 
-    async def _close_oldest(self) -> None:
-        name = next(iter(self._open))
-        if self._unsaved[name] > _TAIL_MAX:
-            await self._save([name])
-        del self._open[name]
-
-    async def save(self) -> None:
-        """Save every open document that has changed."""
-        await self._save([name for name in self._open if self._unsaved[name]])
-
-    async def _save(self, names: Sequence[str]) -> None:
-        # What is saved takes the place of all that the log has of it, so nothing may be left to be brought up.
-        saved = {name: (await self.get(name)).save() for name in names}
+    async def _save(self, names: Iterable[str]) -> None:
+        # A saved form takes the place of all that the log has of its document, so that must be up to the log.
+        saved = {name: self._open[name].save() for name in names}
         await self._log.save_documents(saved)
-        self._unsaved.update(dict.fromkeys(names, 0))
+        self._kept.update({name: _Kept(len(data), 0) for name, data in saved.items()})
 
     async def close(self) -> None:
-        """Save the documents whose opening would otherwise take long, and let all of them go."""
+        """Bring documents up to the log once more, and let all of them go."""
         await self.catch_up()
-        while self._open:
-            await self._close_oldest()
+        self._open.clear()
+
+
+def _size(changes: Iterable[Change]) -> int:
+    return sum(len(change.data) for change in changes)

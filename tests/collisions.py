@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from cluster_store.adapters.memory_log import MemoryLog
 from cluster_store.adapters.sqlite_log import SqliteLog
 from cluster_store.core import commands
+from cluster_store.core.document import Document
 from cluster_store.core.registers import SHARDS, Lane
 from cluster_store.core.replay import Standing
 from cluster_store.core.state import Appended
 from cluster_store.core.types import MachineId, RecordId
 from cluster_store.core.types import Path as Register
-from cluster_store.documents import Documents
 from cluster_store.ports import EventLog
 from tests.replicas import Fleet, LogFactory, Machine, in_memory
 
@@ -78,17 +79,23 @@ async def stored_collision(folder: Path, *, save: bool = False) -> None:
     """
     pair = await collision(in_folder(folder))
     if save:
+        scopes = ("cluster", f"machine/{pair.mx1.id}")
+        names = [f"{scope}#{shard:x}" for scope in scopes for shard in range(SHARDS)]
         for machine in (pair.mx1, pair.mx2):
-            log = machine.log
-            assert isinstance(log, SqliteLog)
-            documents = Documents(log)
-            for level in ("cluster", f"machine/{pair.mx1.id}"):
-                for shard in range(SHARDS):
-                    await documents.get(f"{level}#{shard:x}")
-            await documents.save()
+            await save_documents(machine.log, names)
     await pair.mx1.set("dns.primary", '"192.0.2.53"')
     await pair.fleet.pump()
     await pair.fleet.close()
+
+
+async def save_documents(log: EventLog, names: Iterable[str]) -> None:
+    """Save documents as they are now, as a node does when their tails have grown."""
+    for name in names:
+        stored = await log.load_document(name)
+        if stored.tail:
+            document = Document.open(stored.saved)
+            document.apply(stored.tail)
+            await log.save_documents({name: document.save()})
 
 
 async def stored_pair(folder: Path) -> None:

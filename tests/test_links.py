@@ -12,6 +12,7 @@ from cluster_store.adapters.memory_log import MemoryLog
 from cluster_store.adapters.memory_transport import MemoryNetwork
 from cluster_store.core import commands
 from cluster_store.core.errors import LinkError, Refused
+from cluster_store.core.registers import CLUSTER, setting_path
 from cluster_store.links import address_of
 from cluster_store.ports import PeerAddress
 from tests.sites import PASSWORD, SALT, Site
@@ -118,7 +119,7 @@ async def test_a_detachment_ends_by_a_reconnect_on_either_side(trio: Trio, where
     site = trio.a if where == "a" else trio.c
     await site.command(commands.ReconnectMachines(machines=("c",)))
     await wait_until_async(trio.equal, what="all have all records")
-    lanes = [site.node.replica.state.lanes["setting/cluster/side"] for site in trio.sites]
+    lanes = [site.node.replica.state.lanes[setting_path(CLUSTER, "side")] for site in trio.sites]
     assert all(len(standing) == 2 for standing in lanes)
     assert len({trio.a.get("side"), trio.b.get("side"), trio.c.get("side")}) == 1
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import unicodedata
+from functools import cache
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-#: Verified where a user has no password, so that names cannot be told apart by time.
-_NOBODY = _hasher.hash("")
 #: One at a time: a flood of logins must not take a flood of memory.
 _gate = asyncio.Semaphore(1)
 
@@ -23,8 +22,14 @@ def hash_password(password: str) -> str:
 async def verify(stored: str, password: str) -> bool:
     """Say whether a password is the one that was hashed; never for an empty hash. Takes its time either way."""
     async with _gate:
-        matches = await asyncio.to_thread(_matches, stored or _NOBODY, password)
+        matches = await asyncio.to_thread(_matches, stored or _nobody(), password)
     return matches and bool(stored)
+
+
+@cache
+def _nobody() -> str:
+    """Return what is verified where a user has no password, so that names cannot be told apart by time."""
+    return _hasher.hash("")
 
 
 def _spelt(password: str) -> str:

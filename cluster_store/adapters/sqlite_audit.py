@@ -16,6 +16,7 @@ import msgspec
 from cluster_store.adapters.sqlite_errors import MENDING, missing, translated
 from cluster_store.adapters.sqlite_projection import changes_of
 from cluster_store.adapters.sqlite_rows import SELECT_LINES, lane_row, line_row
+from cluster_store.adapters.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
 from cluster_store.core.causality import Removals
 from cluster_store.core.chain import Fault, Meta, Row
 from cluster_store.core.document import Change
@@ -71,8 +72,14 @@ class SqliteAudit:
     # --- the log -----------------------------------------------------------------------------------
 
     def damage(self) -> list[str]:
-        """Return what SQLite finds wrong with the file's pages and indexes."""
-        return [str(text) for (text,) in self._rows(f"PRAGMA integrity_check({_COMPLAINTS_MAX})") if text != "ok"]
+        """Return what is wrong with the file's header, and what SQLite finds wrong with its pages and indexes."""
+        found = []
+        for pragma, expected in (("application_id", APPLICATION_ID), ("user_version", SCHEMA_VERSION)):
+            ((value,),) = self._rows(f"PRAGMA {pragma}")
+            if value != expected:
+                found.append(f"the file's header has {pragma} {value}, not {expected}")
+        complaints = self._rows(f"PRAGMA integrity_check({_COMPLAINTS_MAX})")
+        return [*found, *(str(text) for (text,) in complaints if text != "ok")]
 
     def meta(self) -> Meta:
         """Return what the store says of itself."""

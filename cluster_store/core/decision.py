@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from cluster_store.core.cluster import Cluster, Machine
-from cluster_store.core.errors import InvalidValue
+from cluster_store.core.errors import InvalidValue, Refused
 from cluster_store.core.events import Event
 from cluster_store.core.records import secret_hash
 from cluster_store.core.registers import Registers, Secret, Secrets, Write, WriteValue
@@ -29,7 +29,9 @@ class Context(msgspec.Struct, frozen=True):
 
     @property
     def machine(self) -> Machine:
-        """This machine."""
+        """This machine. Raises Refused where its own store knows it as no member: not yet, or not any more."""
+        if self.me not in self.cluster.machines:
+            raise Refused("this machine is not a member of the cluster in its store", "join the cluster again")
         return self.cluster.machines[self.me]
 
 

@@ -53,8 +53,9 @@ UNSEALED_HELD_MAX = 4096
 REQUEST_BYTES_MAX = 2 * CONFIG_FILE_BYTES_MAX
 #: Open Automerge documents; the least recently used one is saved and closed beyond this.
 DOCUMENTS_OPEN_MAX = 64
-#: Changes since the documents were last saved, before they are saved again.
-DOCUMENT_SAVE_INTERVAL = 2000
+#: Bytes of changes behind a document's saved form, some 250, before it is saved again: they are applied, in two
+#: milliseconds, whenever it is opened.
+DOCUMENT_TAIL_BYTES = 64 * 1024
 #: How long a replaced secret's value is kept, milliseconds: a month to take a change back.
 SECRETS_KEPT_MS = 30 * 24 * 3600 * 1000
 #: Machines beyond this number keep a handful of links each instead of a full mesh.

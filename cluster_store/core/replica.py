@@ -335,8 +335,8 @@ class Replica:
             return []
         self._reason = "restored"
         text = (
-            f"{len(mine)} records of this machine came back from a peer: its store was restored from an earlier "
-            "copy, or runs twice; it goes on in a new epoch"
+            f"a peer brought back records of this machine ({len(mine)}): its store was restored from an earlier copy, "
+            "or runs twice; it goes on in a new epoch"
         )
         return [Noticed(text)]
 

@@ -214,7 +214,9 @@ class Fleet:
         while not host.joined:
             await Pause(self._dice.randint(50, 500))
             through = [
-                other for other in self.members if not other.cloned and self.network.reachable(host.name, other.name)
+                other
+                for other in self.members
+                if not (other.cloned or self.is_detached(other)) and self.network.reachable(host.name, other.name)
             ]
             if through:
                 await self._join_through(host, self._dice.choice(through))
@@ -241,6 +243,13 @@ class Fleet:
             self.crash(host)
             if host.joined:
                 self.start(host)
+
+    @staticmethod
+    def is_detached(host: Host) -> bool:
+        """Say whether a machine knows that it is detached: it cannot let others in, for they would keep away from it."""
+        replica = host.process.replica if host.process else None
+        machines = replica.cluster.machines if replica else {}
+        return host.machine in machines and machines[host.machine].detached is not None
 
     @staticmethod
     def _has_caught_up(host: Host, process: Process) -> bool:

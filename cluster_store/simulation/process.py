@@ -209,7 +209,8 @@ class Process:
             self._chores -= 1
             try:
                 await self.documents.catch_up()
-                await self.documents.save()
+                names = sorted(self.log.disk.tails)
+                await self.log.save_documents({name: (await self.documents.get(name)).save() for name in names})
                 await self.log.erase_secrets(self.now() - SECRETS_KEPT_MS)
             except StoreError as error:
                 self._witness.saw(self, f"cannot save its documents: {error.message}")

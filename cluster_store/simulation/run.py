@@ -10,7 +10,7 @@ import msgspec
 
 from cluster_store.core.causality import vector
 from cluster_store.core.cluster import read
-from cluster_store.core.commands import ReconnectMachines, SetSetting
+from cluster_store.core.commands import AdmitMachine, Card, ReconnectMachines, SetSetting
 from cluster_store.core.conflicts import conflicts
 from cluster_store.core.digest import digest
 from cluster_store.core.effects import Close, Effect, Input, Message
@@ -26,7 +26,7 @@ from cluster_store.simulation.trace import Moment, Sent, Trace
 from cluster_store.simulation.workload import work
 
 #: Steps within which a healed fleet must have converged: for each machine and each of its peers, and each record.
-_STEPS_A_PAIR, _STEPS_A_RECORD = 4000, 400
+_STEPS_A_PAIR, _STEPS_A_RECORD = 600, 60
 #: Steps within which machines that nothing troubles form a cluster, each.
 _STEPS_A_JOIN = 20_000
 
@@ -142,13 +142,23 @@ class Run:
         self.invariants.check_acknowledged()
 
     async def _settle(self) -> None:
-        """Finish joins, and take back whoever is detached, as an operator would, for as long as it takes."""
-        for host in self.fleet.hosts:
-            await self.fleet.join(host)
+        """Do what an operator would, for as long as it takes: take back who is detached, let in who was forgotten."""
         while True:
             if detached := self._detached():
                 await self.fleet.ask(self._dice.choice(self.fleet.members), ReconnectMachines(machines=(detached[0],)))
+            elif forgotten := self._forgotten():
+                member, card = forgotten
+                await self.fleet.ask(member, AdmitMachine(card=card, group="Main_Group"))
             await Pause(1000)
+
+    def _forgotten(self) -> tuple[Host, Card] | None:
+        """Return a machine that no other one knows any more, since all were put back to before it joined, and one."""
+        members = [(host, host.process.replica) for host in self.fleet.members if host.process and host.process.replica]
+        for host, _ in members:
+            others = [(other, replica) for other, replica in members if other.machine != host.machine]
+            if others and all(host.machine not in replica.cluster.machines for _, replica in others):
+                return others[0][0], host.card
+        return None
 
     def _detached(self) -> list[str]:
         replicas = [host.process.replica for host in self.fleet.members if host.process]
@@ -184,6 +194,8 @@ class Run:
         """Go on until all machines hold the same, within a bound."""
         life = Life()
         self.fleet.clock.spawn(self._settle(), life)
+        for host in self.fleet.hosts:
+            self.fleet.clock.spawn(self.fleet.join(host), life)
         hosts, records = len(self.fleet.hosts), len(self.fleet.hosts[0].log.disk.records)
         steps_max = _STEPS_A_PAIR * hosts * hosts + _STEPS_A_RECORD * records
         limit = self.fleet.clock.steps + steps_max

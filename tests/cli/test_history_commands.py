@@ -139,9 +139,8 @@ def test_the_graph_shows_what_was_made_side_by_side(mx1: Store) -> None:
     assert "|\\" in lines
     assert "|/" in lines
     begun, ended = lines.index("|\\"), lines.index("|/")
-    between = lines[begun + 1 : ended]
-    assert any(line.startswith("| *") for line in between)
-    assert any(line.startswith("* |") for line in between)
+    assert all(line.startswith("| *") and " mx2#" in line for line in lines[begun + 1 : ended])
+    assert ended - begun == 3, "two changes of the other side"
     assert "mx2#" in lines[ended + 1] or "mx1#" in lines[ended + 1]
     assert len([line for line in mx1.do("log", "--graph", "-n", "2").splitlines() if "#" in line]) == 2
     assert mx1.do("log", "--graph", "-n", "0") == ""

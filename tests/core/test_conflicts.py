@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 
 import msgspec
@@ -185,7 +186,7 @@ def group_lanes(group: str, name: str) -> dict[Path, tuple[Lane, ...]]:
     }
 
 
-def problems_in(lanes: dict[Path, tuple[Lane, ...]], *lines: Line) -> list[Problem]:
+def problems_in(lanes: Mapping[Path, tuple[Lane, ...]], *lines: Line) -> list[Problem]:
     """Return the problems of registers by hand."""
     registers = Standing(lanes)
     return conflicts.problems(read(registers), registers, lines, [])

@@ -119,6 +119,14 @@ def test_a_machine_whose_name_is_taken_by_a_merge_can_still_be_changed() -> None
     assert desk.do(commands.ChangeMachine(hostname="mx1")) is not None
 
 
+def test_a_machine_that_is_no_member_in_its_own_store_is_told_so() -> None:
+    """It has not heard of its admission yet, or it was removed: either way its commands are refused, not lost."""
+    desk = with_edge()
+    desk.registers.put(f"machine/{MX.id}/removed", f'["{EDGE.id}"]')
+    for command in (commands.ChangeMachine(ssh_port=2200), commands.AdmitMachine(card=card("third"))):
+        assert desk.refusal(command).startswith("this machine is not a member of the cluster in its store\n")
+
+
 # --- a cluster --------------------------------------------------------------------------------------------
 
 

@@ -376,7 +376,7 @@ def test_records_of_ones_own_that_come_back_begin_a_new_epoch() -> None:
     twin = sealed(following(driver.records[2]), driver.me)
     effects = driver.offer(twin)
     (notice,) = driver.only(Noticed, effects)
-    assert "1 records of this machine came back from a peer" in notice.text
+    assert "brought back records of this machine (1)" in notice.text
     assert driver.state.own is None
     driver.restart()
     assert driver.state.own is None

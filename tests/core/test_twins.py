@@ -43,7 +43,7 @@ async def test_a_restored_copy_that_writes_nothing_gets_its_own_records_back(los
     await fleet.pump()
     await agree(anna, bert)
     assert bert.state.own is None
-    assert any("came back from a peer" in notice for notice in bert.notices)
+    assert any("brought back records" in notice for notice in bert.notices)
     await bert.set("after", "1")
     await fleet.pump()
     await agree(anna, bert)

@@ -12,7 +12,7 @@ SITUATIONS = sorted(Path(__file__).parent.glob("*.txt"))
 
 
 @pytest.mark.parametrize("situation", SITUATIONS, ids=lambda path: path.stem)
-def test_a_situation_comes_to_what_it_came_to_before(situation: Path, rewrite: bool) -> None:  # noqa: FBT001 - a fixture
+def test_a_situation_comes_to_what_it_came_to_before(situation: Path, *, rewrite: bool) -> None:
     """Every value, conflict, group, refusal and notice is as recorded."""
     recorded = situation.read_text(encoding="utf-8")
     told = play(recorded)

@@ -30,7 +30,7 @@ from cluster_store.core.digest import digest, lanes_digest
 from cluster_store.core.errors import ClusterStoreError, StoreFull
 from cluster_store.core.registers import Lane, rank
 from cluster_store.core.settings import effective, own_elements
-from cluster_store.core.types import Level, Path, RecordId
+from cluster_store.core.types import Path, RecordId
 from tests.core.agreement import log_of, registers_of
 from tests.core.builders import finished
 from tests.replicas import Fleet, Machine, restored
@@ -45,7 +45,6 @@ class Theatre:
         self.fleet = Fleet()
         self.machines: dict[str, Machine] = {}
         self.backups: dict[str, MemoryLog] = {}
-        self._told: dict[str, int] = {}
 
     async def perform(self, line: str) -> list[str]:
         """Carry out one line; return what is to be recorded behind it."""
@@ -162,18 +161,17 @@ class Theatre:
         levels = machine.cluster.levels_for(machine.id)
         found = effective(registers, levels, key)
         if found is None:
-            return "unset"
-        beside = []
-        for level in levels:
-            lanes = registers.standing(Path(f"setting/{level}/{key}"))
-            beside += [(level, lane) for lane in sorted(lanes, key=rank, reverse=True) if lane.id != found.lane.id]
-        parts = [f"{_text(found.lane, found.value)} at {self._level(machine, found.level)}"]
-        if not any(own_elements(registers, level, key) for level in levels):
+            parts = ["unset"]
+        else:
+            parts = [f"{_text(found.lane, found.value)} at {machine.cluster.show_level(found.level)}"]
+        if found is not None and not any(own_elements(registers, level, key) for level in levels):
             parts[0] += f" by {self._writer(found.lane.id)}"
-        parts += [
-            f"beside it {_text(lane)} at {self._level(machine, level)} by {self._writer(lane.id)}"
-            for level, lane in beside
-        ]
+        for level in levels:
+            for lane in sorted(registers.standing(Path(f"setting/{level}/{key}")), key=rank, reverse=True):
+                if found is None or lane.id != found.lane.id:
+                    where = "beside it" if found is None or level == found.level else "under it"
+                    told = f"{_text(lane)} at {machine.cluster.show_level(level)} by {self._writer(lane.id)}"
+                    parts.append(f"{where} {told}")
         return "; ".join(parts)
 
     async def groups(self, _: list[str]) -> list[str]:
@@ -206,9 +204,8 @@ class Theatre:
             registers = await registers_of(machine)
             view = (digest(machine.cluster, registers), lanes_digest(registers), vector(machine.state.lines.values()))
             views.setdefault(repr(view), []).append(name)
-        return [
-            f"{' '.join(names)}: {'agree' if len(views) == 1 else 'agree among themselves'}" for names in views.values()
-        ]
+        together = [" ".join(names) for names in views.values()]
+        return [f"{together[0]}: agree"] if len(views) == 1 else [f"apart: {', '.join(together)}"]
 
     # --- words --------------------------------------------------------------------------------------------
 
@@ -219,10 +216,6 @@ class Theatre:
         for name, text in said.items():
             who.setdefault(text, []).append(name)
         return [f"{' '.join(names)}: {text}" for text, names in who.items()]
-
-    @staticmethod
-    def _level(machine: Machine, level: Level) -> str:
-        return machine.cluster.show_level(level)
 
     def _writer(self, record: RecordId) -> str:
         """Return the name of the machine that wrote a record."""

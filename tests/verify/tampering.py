@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster_store.adapters.sqlite_audit import SqliteAudit
+from cluster_store.core.records import Record, decode
 from cluster_store.verify import Report, verify
 
 #: The triggers that a tamperer has to get rid of first.
@@ -55,3 +56,16 @@ def copied(path: Path) -> Iterator[Copy]:
         for trigger in TRIGGERS:
             connection.execute(f"DROP TRIGGER {trigger}")
         yield Copy(connection, path)
+
+
+def texts(report: Report) -> str:
+    """Return all that was found, a line each."""
+    return "\n".join(f"{fault.kind}: {report.name(fault)}: {fault.text}" for fault in report.faults)
+
+
+def last_of(copy: Copy) -> tuple[int, int, Record]:
+    """Return position, line and record of the last row."""
+    position, line, envelope, seal = copy.rows(
+        "SELECT position, line, envelope, seal FROM records ORDER BY position DESC LIMIT 1"
+    )[0]
+    return position, line, decode(envelope, seal)
