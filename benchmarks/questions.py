@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks import cold_get, commit, merge
+from benchmarks import cold_get, commit, merge, verify
 
-QUESTIONS = {question.name: question for question in (cold_get.QUESTION, commit.QUESTION, merge.QUESTION)}
+QUESTIONS = {
+    question.name: question for question in (cold_get.QUESTION, commit.QUESTION, merge.QUESTION, verify.QUESTION)
+}

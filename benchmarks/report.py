@@ -38,8 +38,8 @@ def ratios(answered: Answered) -> Table:
         table.add_row(
             _between(one),
             "speeds" if one.at_most is None else "times",
-            f"{one.value:.2f}",
-            f"{min(one.values):.2f} to {max(one.values):.2f}",
+            _number(one.value),
+            f"{_number(min(one.values))} to {_number(max(one.values))}",
             _target(one),
             "" if one.stretch is None else f"{one.stretch:.2f}",
         )
@@ -76,7 +76,7 @@ def _figures(result: Result) -> dict[tuple[str, str], _Figure]:
             )
         for ratio in answered.compared:
             both = answers[ratio.contestant, ratio.scale] + answers[ratio.floor, ratio.floor_scale]
-            figures[answered.question, _between(ratio)] = _Figure(ratio.value, f"{ratio.value:.2f}", both)
+            figures[answered.question, _between(ratio)] = _Figure(ratio.value, _number(ratio.value), both)
     return figures
 
 
@@ -102,6 +102,10 @@ def _who(contestant: str, scale: int) -> str:
 
 def _scale(scale: int) -> str:
     return f"{scale:,}" if scale else ""
+
+
+def _number(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
 
 
 def _duration(seconds: float) -> str:

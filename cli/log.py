@@ -40,8 +40,8 @@ def log(
 ) -> None:
     """Show who changed what, where, when and why.
 
-    The newest change comes last. WHEN is an ISO 8601 time, or an event: its id, six or more digits of it, or MACHINE#NUMBER. With --json, each line
-    is a document.
+    The newest change comes last. WHEN is an ISO 8601 time, or an event: its id, six or more digits of it, or
+    MACHINE#NUMBER. With --json, each line is a document.
     """
     session: Session = context.obj
     if graph and (follow or session.as_json):

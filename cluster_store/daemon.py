@@ -372,6 +372,9 @@ def _swap(folder: StoreFolder, former: Path) -> None:
         if busy:
             raise StoreError("the store is being read and cannot be replaced", "join again in a moment")
     os.link(folder.database, former)
+    for beside in ("-wal", "-shm"):
+        # A reader that still has the former database open keeps these two as well; the new one gets its own.
+        folder.database.with_name(folder.database.name + beside).unlink(missing_ok=True)
     folder.joining.replace(folder.database)
     sync_folder(folder.root)
 

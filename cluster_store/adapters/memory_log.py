@@ -84,6 +84,11 @@ class MemoryLog:
             self.lanes[path, record] = draft.with_text(path, lane)
         self.tips |= draft.tips
         self.secrets |= draft.secrets
+        for record, secrets in draft.secrets.items():
+            for path in secrets:
+                # A lane that the same draft took away again never stands.
+                if (Path(path), record) not in draft.put:
+                    self.replaced[Path(path), record] = draft.records[-1].learnt
         for document, changes in draft.changes.items():
             self.tails.setdefault(document, []).extend(changes)
         self.cluster, self.log_hash, self.own = draft.cluster, draft.log_hash, draft.own

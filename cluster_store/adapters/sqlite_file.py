@@ -93,7 +93,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 
 def check_tail(connection: sqlite3.Connection, path: Path) -> None:
     """Raise StoreCorrupt where the newest records have been cut off. Costs the same however long the log is."""
-    count, position, record, head = connection.execute(
+    ends = connection.execute(
         """
         SELECT meta.count, records.position, records.id, lines.head
         FROM meta
@@ -101,6 +101,7 @@ def check_tail(connection: sqlite3.Connection, path: Path) -> None:
         LEFT JOIN lines ON lines.number = records.line AND lines.position = records.position
         """
     ).fetchone()
+    count, position, record, head = ends or (None, None, None, None)
     if count != (position or 0) or record != head:
         raise StoreCorrupt(
             f"{path} should hold {count} records and ends at {position or 0}: its tail was cut off", MENDING

@@ -93,7 +93,8 @@ class SqliteLog:
     async def open(cls, path: Path) -> Self:
         """Open a store, and bring it up to this version's schema.
 
-        Raises StoreMissing, StoreCorrupt, StoreTooNew, StoreLocked, StoreFull, StoreError.
+        Raises StoreMissing, StoreCorrupt (its tail was cut off, for one), StoreTooNew, StoreLocked, StoreFull,
+        StoreError.
         """
         return await cls._start(path, partial(_open, path))
 
@@ -117,7 +118,7 @@ class SqliteLog:
             return await self._connection.run(work, *args, **kwargs)
 
     async def load(self) -> Stored:
-        """See ``EventLog``. Raises StoreCorrupt where the log's tail was cut off or changed."""
+        """See ``EventLog``. Raises StoreCorrupt where the newest record was changed."""
         return await self._run(_load, self.path, self._fingerprint)
 
     async def lookup(self, needs: Needs) -> Facts:
@@ -169,6 +170,7 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         with translated(path):
             sqlite_migration.migrate(connection, path, version, sqlite_migration.STEPS)
+            sqlite_file.check_tail(connection, path)
     except BaseException:
         connection.close()
         raise
@@ -181,7 +183,6 @@ def _me(connection: sqlite3.Connection) -> MachineId:
 
 def _load(connection: sqlite3.Connection, path: Path, where: str) -> Stored:
     with transaction(connection, "BEGIN"):
-        sqlite_file.check_tail(connection, path)
         cluster, own, count, log_hash, last_where = connection.execute(
             "SELECT cluster, own, count, log_hash, fingerprint FROM meta"
         ).fetchone()

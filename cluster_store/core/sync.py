@@ -52,8 +52,9 @@ class Session:
         self.unknown: list[Leaf] = []
         #: Feeds to hold back until the peer has caught up: it may only be ahead in them.
         self.held: set[tuple[str, str]] = set()
-        #: Detachments that the peer has, and knows to be over.
-        self.settled: set[RecordId] = set()
+        #: What the peer had when it said hello: line -> number, and feed -> number where it was ahead.
+        self.had: dict[int, int] = {}
+        self.had_more: dict[tuple[str, str], int] = {}
         self.position: int | None = None
         self.reading = False
         #: What is being read was asked for before the session began again at the first record that the peer lacks.
@@ -82,8 +83,19 @@ class Session:
         """Take in the peer's hello."""
         self.hello = hello
         self._place(hello.vector, state)
-        if not self._peer_is_detached(state):
-            self.settled = {record for record in self.standing_records if self._peer_knew(record, state)}
+        self.had = dict(self.durable)
+        ahead = [leaf for leaf in self.unknown if (leaf.machine, leaf.epoch) in self.held]
+        self.had_more = {(leaf.machine, leaf.epoch): leaf.seq for leaf in ahead}
+
+    def _standing(self, state: State) -> list[RecordId]:
+        """Return the detachments that stand here, but not those that the peer had and does not call standing.
+
+        Those are over, also if this machine learns of one only now: whoever takes in a long log meets many a
+        detachment before its end.
+        """
+        if self._peer_is_detached(state):
+            return list(self.standing_records)
+        return [record for record in self.standing_records if not self._peer_knew(record, state)]
 
     def _peer_knew(self, record: RecordId, state: State) -> bool:
         """Say whether the peer had a record when it said hello, as far as its vector tells.
@@ -95,7 +107,7 @@ class Session:
         if fact is None:
             return False
         line = state.lines[fact.line]
-        return self.durable.get(fact.line, 0) >= fact.seq or (line.machine, line.epoch) in self.held
+        return max(self.had.get(line.number, 0), self.had_more.get((line.machine, line.epoch), 0)) >= fact.seq
 
     def _peer_is_detached(self, state: State) -> bool:
         """Say whether the peer's hello lists a detachment of either side."""
@@ -130,7 +142,7 @@ class Session:
 
     def gate(self, state: State) -> Gate:
         """Return what may pass; ``standing_records`` must be current."""
-        standing = [record for record in self.standing_records if record not in self.settled]
+        standing = self._standing(state)
         if not standing or self.hello is None:
             return Gate.OPEN
         if self._peer_is_detached(state):
@@ -145,7 +157,7 @@ class Session:
         """Return the position up to which records may go out, None for all."""
         if self.gate(state) is Gate.OPEN:
             return None
-        facts = [state.fact(record) for record in self.standing_records if record not in self.settled]
+        facts = [state.fact(record) for record in self._standing(state)]
         return max((fact.position for fact in facts if fact is not None), default=0)
 
     def proceed(self, state: State) -> list[Effect]:

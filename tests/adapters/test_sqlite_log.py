@@ -208,10 +208,17 @@ async def test_a_cut_tail_is_noticed(anna: Machine, path: Path) -> None:
     with database(path) as connection:
         drop_triggers(connection)
         connection.execute("DELETE FROM records WHERE position = (SELECT max(position) FROM records)")
-    log = await SqliteLog.open(path)
     with pytest.raises(StoreCorrupt, match="should hold 3 records and ends at 2"):
+        await SqliteLog.open(path)
+
+
+async def open_and_load(path: Path) -> None:
+    """Open a store as a starting process does."""
+    log = await SqliteLog.open(path)
+    try:
         await log.load()
-    await log.close()
+    finally:
+        await log.close()
 
 
 @pytest.mark.parametrize("column", ["id", "envelope", "seal"])
@@ -221,10 +228,17 @@ async def test_a_changed_newest_record_is_noticed(anna: Machine, path: Path, col
     with database(path) as connection:
         drop_triggers(connection)
         connection.execute(f"UPDATE records SET {column} = x'00' WHERE position = 2")  # noqa: S608 - see above
-    log = await SqliteLog.open(path)
     with pytest.raises(StoreCorrupt):
-        await log.load()
-    await log.close()
+        await open_and_load(path)
+
+
+async def test_lost_facts_about_the_store_are_noticed(anna: Machine, path: Path) -> None:
+    """Without the row that says what the log should hold, nothing is assumed."""
+    await anna.log.close()
+    with database(path) as connection:
+        connection.execute("DELETE FROM meta")
+    with pytest.raises(StoreCorrupt):
+        await open_and_load(path)
 
 
 async def test_a_lost_lane_is_noticed_when_it_is_replaced(anna: Machine, path: Path) -> None:
