@@ -78,7 +78,7 @@ def test_another_page_is_noticed(
 
 #: Blocks of a shell's, but for those that are run (tests/test_docs_examples.py), and code within a line.
 _CODE = re.compile(r"^```sh\n(.*?)^```$|`((?:cluster-store|clusterconfig) [^`]+)`", re.MULTILINE | re.DOTALL)
-_COMMAND = re.compile(r"(?:^|[|;&`'=( /])(cluster-store|clusterconfig) ([^|;&#<>\n]+)", re.MULTILINE)
+_COMMAND = re.compile(r"(?:^ *|[|;&({`] ?|-- )(cluster-store|clusterconfig) ([^|;&#<>`\n]+)", re.MULTILINE)
 
 
 def told(page: str) -> Iterator[list[str]]:

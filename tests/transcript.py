@@ -43,7 +43,7 @@ FORMS = {
     "serial": r"\b[0-9A-F]{12}\b",
     "id": r"\b[0-9a-f]{10,64}\b",
     "port": r"\b20\d{3}\b",
-    "user": r"\bos:\w+",
+    "user": r"\bos:[\w.-]*\w",
     # A machine's registers are spread over documents by its id, among other things.
     "documents": r"\b\d+(?= documents)",
 }

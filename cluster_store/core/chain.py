@@ -129,13 +129,13 @@ class Chain:
             or content.cluster != self._cluster
             or (self._unsealed and self._unsealed != content.prev)
         ):
-            texts = self._compare(row, identity, content)
+            told = content if identity == record else None
+            faults = [
+                self._fault(position, name, line, seq, told, text) for text in self._compare(row, identity, content)
+            ]
         else:
-            texts = []
-        faults = [
-            self._fault(position, name, line, seq, content if identity == record else None, text) for text in texts
-        ]
-        self._go_on(row, identity, content)
+            faults = []
+        self._go_on(row, name, identity, content)
         if faults:
             self.record = None
         return faults
@@ -148,7 +148,7 @@ class Chain:
         name = record.hex() if type(record) is bytes else ""
         author = self._authors.get(line, MachineId("")) if type(line) is int else MachineId("")
         if type(line) is int:
-            head = self._heads.setdefault(line, _Head("", 0, author, Epoch("")))
+            head = self._heads.get(line) or self._begin(line)
             head.id, head.seq = name, head.seq + 1
         return [
             Fault(
@@ -211,12 +211,12 @@ class Chain:
             return ["it stands in a line that is not its own"]
         return []
 
-    def _go_on(self, row: Row, identity: bytes, content: Envelope | None) -> None:
+    def _go_on(self, row: Row, name: str, identity: bytes, content: Envelope | None) -> None:
         """Take a row for what it says, so that a fault is told once and not again with each row behind it."""
         position, record, line, seq, _, _, seal, envelope = row
         self.position = position
-        name, true = record.hex(), identity == record
-        head = self._heads.setdefault(line, _Head("", 0, self._authors.get(line, MachineId("")), Epoch("")))
+        true = identity == record
+        head = self._heads.get(line) or self._begin(line)
         head.id, head.seq, head.alias = name, seq, "" if true else identity.hex()
         self._known[record] = (line, seq)
         self._unsealed = None if seal or not true else name
@@ -228,6 +228,10 @@ class Chain:
             self._learn_keys(content)
         if seal:
             head.sealed, head.sealed_at = self.record, position
+
+    def _begin(self, line: int) -> _Head:
+        head = self._heads[line] = _Head("", 0, self._authors.get(line, MachineId("")), Epoch(""))
+        return head
 
     def _learn_keys(self, content: Envelope) -> None:
         """Note the keys that a record brings; a machine's id is the hash of its key, so there is but one."""

@@ -10,7 +10,7 @@ import msgspec
 
 from cluster_store.core.causality import vector
 from cluster_store.core.cluster import read
-from cluster_store.core.commands import AdmitMachine, Card, ReconnectMachines, SetSetting
+from cluster_store.core.commands import AdmitMachine, ReconnectMachines, SetSetting
 from cluster_store.core.conflicts import conflicts
 from cluster_store.core.digest import digest
 from cluster_store.core.effects import Close, Effect, Input, Message
@@ -27,6 +27,8 @@ from cluster_store.simulation.workload import work
 
 #: Steps within which a healed fleet must have converged: for each machine and each of its peers, and each record.
 _STEPS_A_PAIR, _STEPS_A_RECORD = 600, 60
+#: How long clones live on after the healing, milliseconds.
+_CLONES_END_MS = 4000
 #: Steps within which machines that nothing troubles form a cluster, each.
 _STEPS_A_JOIN = 20_000
 
@@ -135,30 +137,43 @@ class Run:
         self.faults.heal()
         self._converge()
         for host in self.fleet.hosts:
-            if not host.cloned:
-                self._finish(self._write_last(host), _STEPS_A_JOIN)
+            self._finish(self._write_last(host), _STEPS_A_JOIN)
         self._converge()
         self.invariants.check_all()
         self.invariants.check_acknowledged()
 
     async def _settle(self) -> None:
-        """Do what an operator would, for as long as it takes: take back who is detached, let in who was forgotten."""
+        """Do what an operator would, for as long as it takes: stop clones, take back the detached, let in strangers."""
+        await Pause(_CLONES_END_MS)
+        for host in [host for host in self.fleet.hosts if host.cloned]:
+            self.fleet.remove(host)
         while True:
             if detached := self._detached():
                 await self.fleet.ask(self._dice.choice(self.fleet.members), ReconnectMachines(machines=(detached[0],)))
-            elif forgotten := self._forgotten():
-                member, card = forgotten
-                await self.fleet.ask(member, AdmitMachine(card=card, group="Main_Group"))
+            elif strangers := self._strangers():
+                member, stranger = strangers
+                await self.fleet.ask(member, AdmitMachine(card=stranger.card, group="Main_Group"))
             await Pause(1000)
 
-    def _forgotten(self) -> tuple[Host, Card] | None:
-        """Return a machine that no other one knows any more, since all were put back to before it joined, and one."""
-        members = [(host, host.process.replica) for host in self.fleet.members if host.process and host.process.replica]
-        for host, _ in members:
-            others = [(other, replica) for other, replica in members if other.machine != host.machine]
-            if others and all(host.machine not in replica.cluster.machines for _, replica in others):
-                return others[0][0], host.card
-        return None
+    def _strangers(self) -> tuple[Host, Host] | None:
+        """Return two machines that no chain of machines which know each other ties together.
+
+        That is where machines were put back to before others joined: those others cannot make themselves known.
+        """
+        known = {
+            host: host.process.replica.cluster.machines
+            for host in self.fleet.members
+            if host.process is not None and host.process.replica is not None
+        }
+        first, *others = known or [self.fleet.hosts[0]]
+        tied = [first] if others else []
+        for host in tied:
+            tied += [
+                other
+                for other in others
+                if other not in tied and other.machine in known[host] and host.machine in known[other]
+            ]
+        return next(((first, other) for other in others if other not in tied), None)
 
     def _detached(self) -> list[str]:
         replicas = [host.process.replica for host in self.fleet.members if host.process]
@@ -211,7 +226,8 @@ class Run:
         hosts = self.fleet.hosts
         first = vector(hosts[0].log.disk.lines.values())
         return not self._detached() and all(
-            host.process is not None
+            not host.cloned
+            and host.process is not None
             and host.joined
             and host.process.idle
             and vector(host.log.disk.lines.values()) == first

@@ -72,12 +72,17 @@ class Stored:
         )
 
 
-trees = st.lists(st.integers(0, 9), min_size=1, max_size=25).map(
-    # Mostly the record before, now and then an older one, rarely a root of its own.
-    lambda draws: Tree(
-        [-1 if draw == 9 else index - 1 - min(draw, index) * (draw > 4) for index, draw in enumerate(draws)]
-    )
-)
+def grown(draws: Sequence[int]) -> Tree:
+    """Return the feed of these draws: each follows the record before it, an older one, or rarely none at all."""
+    before = []
+    for index, draw in enumerate(draws):
+        steps_back = 1 if draw < 6 else draw - 4
+        before.append(-1 if draw == 9 else max(index - steps_back, -1 if index == 0 else 0))
+    return Tree(before)
+
+
+# Left to itself Hypothesis draws short lists, and short feeds have few branches.
+trees = st.integers(1, 25).flatmap(lambda size: st.lists(st.integers(0, 9), min_size=size, max_size=size)).map(grown)
 
 
 def in_some_order(tree: Tree, dice: Random) -> Stored:

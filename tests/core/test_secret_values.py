@@ -31,7 +31,7 @@ def test_a_secret_is_kept_beside_its_record() -> None:
     assert b"hush" not in record.data
 
 
-SALT, TEXT = b"0123456789abcdef", '"hush"'
+SALT, TEXT = b"0123456789abcde5", "1234"
 
 
 @pytest.mark.parametrize(
@@ -41,11 +41,10 @@ SALT, TEXT = b"0123456789abcdef", '"hush"'
         {PASSWORD: (SALT, '"other"')},
         {PASSWORD: (b"fedcba9876543210", TEXT)},
         {"setting/cluster/other": (SALT, TEXT)},
-        {PASSWORD: (SALT + b'"', 'hush"')},
-        {PASSWORD: (SALT[:-1], f"f{TEXT}")},
-        {PASSWORD: (b"", f"{SALT.decode()}{TEXT}")},
+        {PASSWORD: (SALT + b"12", "34")},
+        {PASSWORD: (SALT[:-1], "51234")},
     ],
-    ids=["nothing", "another text", "another salt", "another path", "a longer salt", "a shorter salt", "no salt"],
+    ids=["nothing", "another text", "another salt", "another path", "a longer salt", "a shorter salt"],
 )
 def test_a_secret_that_its_hash_does_not_stand_for_is_left_out(beside: dict[str, tuple[bytes, str]]) -> None:
     """Whoever passes a record on cannot change the secret: the record is taken, the false text is not.
@@ -53,7 +52,7 @@ def test_a_secret_that_its_hash_does_not_stand_for_is_left_out(beside: dict[str,
     Moving letters between salt and text keeps the hash, so the salt has a size.
     """
     store = store_of(FIRST, ADMISSION, JOINED)
-    record, _ = with_secret(TEXT)
+    record, _ = with_secret(TEXT, SALT)
     store.offer([incoming(record, beside)])
     assert kept(store) == [None]
     assert store.log.secrets == {}

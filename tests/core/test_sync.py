@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -277,6 +277,97 @@ def received(driver: Driver, message: Message) -> Received:
     given = Received(1, message, driver.now)
     driver.prepare(given)
     return given
+
+
+# --- branches ----------------------------------------------------------------------------------------------
+
+
+class Branches(NamedTuple):
+    """A machine that has one branch of Bert's feed, and the longer one that its peer has."""
+
+    driver: Driver
+    here: Record
+    there: list[Record]
+
+    @property
+    def leaf(self) -> Leaf:
+        """What the peer says of Bert's feed."""
+        newest = self.there[-1]
+        return Leaf(BERT.id, newest.envelope.epoch, newest.envelope.seq, newest.id[:16])
+
+    def sent(self) -> list[bytes]:
+        """Return all records that were sent."""
+        return [data for batch in batches(self.driver) for data in batch]
+
+
+def two_branches(written_after: int = 0) -> Branches:
+    """Return the branches; the machine wrote so many records after it got its own one."""
+    driver, first = with_bert()
+    here = sealed(following(first, comment="here"), BERT)
+    one = sealed(following(first, comment="there"), BERT)
+    driver.greet(BERT.id, number=2)
+    driver.offer(here, number=2)
+    driver.feed(LinkDown(2))
+    for number in range(written_after):
+        driver.set(f"k{number}")
+    driver.effects.clear()
+    return Branches(driver, here, [one, sealed(following(one), BERT)])
+
+
+def test_a_branch_is_held_back_while_the_peer_may_only_be_ahead() -> None:
+    """Most likely the peer has it and more; when it has sent all it had, it is known to lack it."""
+    branches = two_branches()
+    driver = branches.driver
+    driver.greet(CLEO.id, [branches.leaf])
+    assert branches.here.data not in branches.sent()
+    assert caught_up(driver)
+    driver.offer(*branches.there)
+    driver.receive(CaughtUp())
+    assert branches.here.data in branches.sent()
+
+
+def test_nothing_is_sent_twice_to_a_peer_that_was_only_ahead() -> None:
+    """The usual case: no branch, so nothing was held back."""
+    branches = two_branches()
+    driver = branches.driver
+    longer = sealed(following(branches.here), BERT)
+    driver.greet(CLEO.id, [Leaf(BERT.id, longer.envelope.epoch, 3, longer.id[:16])])
+    driver.offer(longer)
+    driver.receive(CaughtUp())
+    assert len(branches.sent()) == len(set(branches.sent())) == len(driver.records) - 3
+
+
+def test_a_peer_hears_that_all_was_sent_even_if_it_was_the_first_to_say_so() -> None:
+    """It may be holding a branch back itself until it hears that."""
+    branches = two_branches(READ_RECORDS * (WINDOW + 2))
+    driver = branches.driver
+    driver.greet(CLEO.id, [branches.leaf])
+    driver.offer(*branches.there)
+    driver.receive(CaughtUp())
+    assert not caught_up(driver)
+    for count in range(1, 50):
+        driver.receive(Ack(count))
+    assert caught_up(driver)
+    own = {record.data for record in driver.records if record.envelope.machine == driver.me.id}
+    assert own | {branches.here.data} <= set(branches.sent())
+
+
+def test_a_read_that_was_under_way_does_not_skip_a_branch() -> None:
+    """Its rows were asked for before it was known that an older record has to go out."""
+    branches = two_branches(3)
+    driver = branches.driver
+    driver.link(CLEO.id)
+    admission = driver.records[2]
+    known = Leaf(driver.me.id, admission.envelope.epoch, admission.envelope.seq, admission.id[:16])
+    (read,) = driver.only(Read, driver.replica.step(received(driver, hello(driver, CLEO.id, [branches.leaf, known]))))
+    assert read.after is None
+    after = finished(driver.log.first_missing(read.covered))
+    rows = finished(driver.log.read(after, 10, 1 << 20))
+    assert branches.here.data not in [row.item.data for row in rows]
+    driver.offer(*branches.there)
+    driver.receive(CaughtUp())
+    driver.effects += driver.feed(LogRead(1, after, rows))
+    assert branches.here.data in branches.sent()
 
 
 # --- hostile and broken peers -----------------------------------------------------------------------------

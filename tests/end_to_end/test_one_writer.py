@@ -16,6 +16,7 @@ pytestmark = pytest.mark.xdist_group("one writer")
 
 def leave_a_stale_socket(at: Path) -> None:
     """Leave what a killed daemon leaves: a socket that nobody listens at."""
+    at.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stale:
         folder = os.open(at.parent, os.O_RDONLY)
         stale.bind(f"/proc/self/fd/{folder}/{at.name}")
