@@ -139,6 +139,21 @@ async def test_a_cluster_that_was_told_by_a_detached_machine_of_the_others_learn
     await agree(anna, bert, cleo)
 
 
+async def test_a_detachment_of_long_ago_does_not_end_the_link_that_brings_it() -> None:
+    """A machine that takes in a long log meets it many batches before the reconnect; the peer is not detached."""
+    fleet = Fleet()
+    anna, bert = await fleet.fleet_of("anna", "bert")
+    await detach(bert, anna)
+    for number in range(30):
+        await bert.set(f"between{number}", "1")
+    await reconnect(bert, anna)
+    await fleet.connect(anna, bert)
+    await fleet.pump()
+    cleo = await fleet.join("cleo", through=anna)
+    assert cleo.closed == []
+    await agree(anna, bert, cleo)
+
+
 async def test_detached_and_taken_back_while_cut_off_costs_nothing() -> None:
     """The machine never notices anything but two records."""
     fleet = Fleet()

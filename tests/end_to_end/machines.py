@@ -40,7 +40,9 @@ class Outcome:
 
     def expect(self, status: int) -> Outcome:
         """Insist on an exit status."""
-        shown = f"'{' '.join(self.words)}' ended with {self.status}, not {status}\n{self.out[-2000:]}\n{self.err[-2000:]}"
+        shown = (
+            f"'{' '.join(self.words)}' ended with {self.status}, not {status}\n{self.out[-2000:]}\n{self.err[-2000:]}"
+        )
         assert self.status == status, shown
         return self
 
@@ -208,7 +210,14 @@ class Machine:
     def joining(self, member: Machine, *more: str) -> list[str]:
         """Return the words by which it joins a member's cluster; the password is to be typed."""
         status = member.status()
-        words = ["clusterconfig", "join", f"{member.address}:{status['ssh_port']}", "--ssh", "--password-stdin", "--yes"]
+        words = [
+            "clusterconfig",
+            "join",
+            f"{member.address}:{status['ssh_port']}",
+            "--ssh",
+            "--password-stdin",
+            "--yes",
+        ]
         return [*words, "--fingerprint", status["fingerprint"], *more]
 
     def join(self, member: Machine, *more: str) -> None:

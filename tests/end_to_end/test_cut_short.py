@@ -15,8 +15,6 @@ from tests.end_to_end.load import writers
 from tests.end_to_end.machines import PASSWORD, PATIENCE_S, Fleet, Machine, converged
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.xdist_group("cut short")
-
 
 def kill_after(command: subprocess.Popen[str], seconds: float) -> None:
     """Let a command that reads a password run for a while, and kill it."""
@@ -81,7 +79,9 @@ def test_a_join_cut_short_leaves_the_joiner_as_it_was(machines: Fleet) -> None:
 
 
 @pytest.mark.parametrize("daemon", [False, True], ids=["the command alone", "the daemon"])
-def test_a_join_killed_anywhere_can_be_repeated_or_is_done(cluster: list[Machine], machines: Fleet, *, daemon: bool) -> None:
+def test_a_join_killed_anywhere_can_be_repeated_or_is_done(
+    cluster: list[Machine], machines: Fleet, *, daemon: bool
+) -> None:
     """Whoever does the work of a join may be killed at any moment: the joiner is as before, or a member."""
     member = cluster[0]
     dice = random.Random(daemon)

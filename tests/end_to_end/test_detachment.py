@@ -8,8 +8,6 @@ from tests.end_to_end.both_sides import BothSides
 from tests.end_to_end.machines import PATIENCE_S, Machine, converged
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.xdist_group("detachment")
-
 
 @pytest.fixture(scope="module")
 def in_paris(cluster: list[Machine]) -> list[Machine]:
@@ -66,7 +64,10 @@ def test_both_sides_may_take_a_machine_back_at_once(in_paris: list[Machine]) -> 
     """Two reconnects that do not know of each other end one detachment; so do two detachments and one reconnect."""
     mx1, mx2, mx3 = in_paris
     detach(mx1, mx3)
-    both = [mx1.start("clusterconfig", "reconnect", mx3.hostname), mx3.start("clusterconfig", "reconnect", mx3.hostname)]
+    both = [
+        mx1.start("clusterconfig", "reconnect", mx3.hostname),
+        mx3.start("clusterconfig", "reconnect", mx3.hostname),
+    ]
     for command in both:
         command.communicate(timeout=PATIENCE_S)
     # One of them may have heard of the other's before it began.

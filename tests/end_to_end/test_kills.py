@@ -9,8 +9,6 @@ import pytest
 from tests.end_to_end.load import writers
 from tests.end_to_end.machines import Machine, converged
 
-pytestmark = pytest.mark.xdist_group("kills")
-
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.slow)])

@@ -12,8 +12,6 @@ from tests.end_to_end.load import writers
 from tests.end_to_end.machines import PATIENCE_S, Fleet, Machine, converged, fleet, form
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.xdist_group("network cuts")
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:

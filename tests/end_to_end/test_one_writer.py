@@ -7,11 +7,7 @@ import os
 import socket
 from pathlib import Path
 
-import pytest
-
 from tests.end_to_end.machines import PATIENCE_S, Fleet
-
-pytestmark = pytest.mark.xdist_group("one writer")
 
 
 def leave_a_stale_socket(at: Path) -> None:

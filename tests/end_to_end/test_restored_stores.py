@@ -9,8 +9,6 @@ import pytest
 
 from tests.end_to_end.machines import Fleet, Machine, converged
 
-pytestmark = pytest.mark.xdist_group("restored stores")
-
 #: How clustercheck calls it.
 NAMED = "restored or cloned machine"
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.end_to_end.machines import Machine, converged
-
-pytestmark = pytest.mark.xdist_group("three machines")
 
 
 def test_a_change_on_any_machine_is_read_on_both_others(cluster: list[Machine]) -> None:
