@@ -83,7 +83,9 @@ class Stage:
     def expect(self, condition: bool, what: str) -> None:
         """Fail loudly where something is not as promised."""
         if not condition:
-            raise DemoError(f"the demo failed: {what}", f"the machines' logs are in {self.root}")
+            raise DemoError(
+                f"the demo failed: {what}", "'cluster-store demo --keep DIR' leaves the machines and their logs there"
+            )
 
     def converge(self, *machines: str) -> None:
         """Wait until machines have equal digests and conflicts."""

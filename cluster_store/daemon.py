@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import sqlite3
 import time
@@ -48,6 +47,11 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _stamp() -> str:
+    """Return the time for the name of something that is kept, to the microsecond so that no name comes twice."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+
+
 # --- making a store ----------------------------------------------------------------------------------
 
 
@@ -77,7 +81,9 @@ def initialise(folder: StoreFolder, describe: Callable[[dict[str, str]], Card], 
     with folder.lock("cluster-store init"):
         if folder.database.exists():
             raise Refused(f"there is already a store in {folder.root}", "use it, or choose another folder with --store")
-        shutil.rmtree(folder.keys, ignore_errors=True)
+        if folder.keys.exists():
+            # Most likely an init that was cut short; but if the database was lost, the identity must not be too.
+            folder.keys.rename(folder.root / f"keys.former-{_stamp()}")
         for leftover in folder.root.glob("*.new*"):
             leftover.unlink()
         return asyncio.run(_initialise(folder, describe, password))
@@ -303,7 +309,7 @@ class Host:
         if cluster.name and len(cluster.machines) > 1:
             raise Refused(
                 f"this machine is already in the cluster {cluster.name}",
-                "take it out of that one first: 'clusterconfig removemachine'",
+                "a machine is in one cluster at a time: make another store with --store DIR",
             )
         if cluster.name:
             raise Refused(
@@ -342,8 +348,7 @@ class Host:
         online = self._listener is not None
         await self.go_offline()
         await self.node.close()
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        former = self.folder.root / f"former-{stamp}.db"
+        former = self.folder.root / f"former-{_stamp()}.db"
         try:
             await asyncio.to_thread(_swap, self.folder, former)
         finally:

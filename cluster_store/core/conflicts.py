@@ -134,7 +134,7 @@ def _shared_names(cluster: Cluster) -> Iterator[Problem]:
     groups = [(group.name, group.id) for group in cluster.groups.values()]
     cures = {
         "machine": "change one with 'machine set --hostname'",
-        "group": "rename one with 'clusterconfig renamegroup'",
+        "group": "commands take their ids",
     }
     for what, named in (("machine", machines), ("group", groups)):
         by_name = sorted((name.casefold(), name, owner) for name, owner in named)

@@ -270,7 +270,10 @@ def _detached(machines: Sequence[Machine], value: str | None, kind: str, context
 def _change_password(command: commands.ChangePassword, context: Context) -> Decision:
     user = next((user for user in context.cluster.users.values() if user.name == command.user), None)
     if user is None:
-        raise NotFound(f"there is no user named '{command.user}'", "'userconfig list' shows them")
+        raise NotFound(
+            f"there is no user named '{command.user}'",
+            f"known: {', '.join(user.name for user in context.cluster.users.values())}",
+        )
     value = {"name": user.name, "role": user.role, "password": command.password, "keys": list(user.keys)}
     write, secrets = write_secret(Path(f"user/{user.id}"), to_text(value), command.salt, context)
     return Decision(Event("UserChanged", (write,), {"name": user.name, "changed": ["password"]}, secrets))

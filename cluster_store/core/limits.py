@@ -58,8 +58,6 @@ DOCUMENTS_OPEN_MAX = 64
 DOCUMENT_TAIL_BYTES = 64 * 1024
 #: How long a replaced secret's value is kept, milliseconds: a month to take a change back.
 SECRETS_KEPT_MS = 30 * 24 * 3600 * 1000
-#: Machines beyond this number keep a handful of links each instead of a full mesh.
-FULL_MESH_MAX = 20
 
 assert VALUE_BYTES_MAX < ENVELOPE_BYTES_MAX < FRAME_BYTES_MAX
 assert BATCH_BYTES_TARGET + ENVELOPE_BYTES_MAX < FRAME_BYTES_MAX

@@ -393,20 +393,22 @@ class Replica:
             return self._refuse(session.link, "dropped", "the peer said hello twice")
         refusal = self._hello_fault(session, hello)
         if refusal is not None:
-            return self._refuse(session.link, *refusal)
+            state, here, there = refusal
+            return [Send(session.link, Bye(state, there)), Close(session.link, state, here)]
         session.greet(hello, self.state)
         return session.proceed(self.state)
 
-    def _hello_fault(self, session: Session, hello: Hello) -> tuple[str, str] | None:
+    def _hello_fault(self, session: Session, hello: Hello) -> tuple[str, str, str] | None:
+        """Return the state that a hello leads to, and the reason in words for this side and for the peer's."""
         me = self.cluster.machines.get(self.state.me)
         if hello.protocol != PROTOCOL:
-            return "version differs", f"protocol {hello.protocol} there, {PROTOCOL} here"
+            return "version differs", *_differ("protocol", hello.protocol, PROTOCOL)
         if hello.cluster != self.state.cluster:
-            return "other cluster", "the peer belongs to another cluster"
+            return "other cluster", *2 * ("the peer belongs to another cluster",)
         if hello.machine != session.peer:
-            return "authentication failed", "the peer says it is another machine than its key"
+            return "authentication failed", *2 * ("one side says it is another machine than its key",)
         if me is not None and hello.version and hello.version != me.version:
-            return "version differs", f"version {hello.version} there, {me.version} here"
+            return "version differs", *_differ("version", hello.version, me.version)
         return None
 
     @staticmethod
@@ -459,6 +461,10 @@ class Replica:
                 fact = self.state.fact(record.id)
                 if fact is not None:
                     session.peer_has(fact.line, fact.seq, self.state)
+
+
+def _differ(what: str, there: object, here: object) -> tuple[str, str]:
+    return f"{what} {there} there, {here} here", f"{what} {here} there, {there} here"
 
 
 def rows_of(draft: Draft) -> list[LogRow]:

@@ -214,9 +214,7 @@ class Invariants:
     @staticmethod
     def _check_lanes(place: str, fold: Fold) -> None:
         """Invariant 6, of what is durable."""
-        stored = {
-            (path, lane.id): lane.value for path, lanes in fold.disk.registers.items() for lane in lanes.values()
-        }
+        stored = {(path, lane.id): lane.value for path, lanes in fold.disk.registers.items() for lane in lanes.values()}
         standing = fold.standing()
         if stored != standing:
             differing = sorted(key for key in {*stored, *standing} if stored.get(key, 0) != standing.get(key, 0))

@@ -34,7 +34,7 @@ from cluster_store.core.effects import (
     Send,
     Submit,
 )
-from cluster_store.core.errors import ClusterStoreError, EngineError, StoreError
+from cluster_store.core.errors import EngineError, StoreError
 from cluster_store.core.limits import BATCH_BYTES_TARGET, BATCH_RECORDS_MAX, GROUP_COMMIT_MAX, SECRETS_KEPT_MS
 from cluster_store.core.registers import CLUSTER
 from cluster_store.core.replica import Replica

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -262,6 +263,16 @@ def test_one_flipped_byte_anywhere_breaks_the_seal(at: int, difference: int) -> 
     except Malformed:
         return
     assert not seal_is_valid(changed, ANNA.key)
+
+
+def test_the_seal_of_a_record_is_fixed() -> None:
+    """What is signed is part of the format: a context, the cluster and the envelope's hash, with NULs between."""
+    record = sealed(envelope(ANNA, writes=(write("setting/cluster/a", "1"),)), ANNA)
+    message = b"cluster-store/record/1" + b"\0" + b"" + b"\0" + sha256(record.data).digest()
+    assert record.seal == ANNA.sign(message)
+    within = sealed(RICH, ANNA)
+    message = b"cluster-store/record/1" + b"\0" + FIRST.id.encode() + b"\0" + sha256(within.data).digest()
+    assert within.seal == ANNA.sign(message)
 
 
 def test_a_seal_is_part_of_the_chain() -> None:

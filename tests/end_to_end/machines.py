@@ -8,12 +8,9 @@ from the daemons.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -6,7 +6,6 @@ import contextlib
 import random
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
@@ -57,6 +56,7 @@ def test_init_killed_anywhere_can_be_repeated_or_is_done(machines: Fleet, kills:
     assert done < kills, "init was never cut short"
 
 
+@pytest.mark.slow  # it waits out the half minute for which a joining machine is patient
 def test_a_join_cut_short_leaves_the_joiner_as_it_was(machines: Fleet) -> None:
     """Wherever the connection breaks, the joiner is what it was, has its own settings, and joins at the next attempt."""
     mx1 = machines.machine("mx1", "127.0.0.1", listen="127.0.1.1").init().serve()
