@@ -71,6 +71,9 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "replay": Entry("replay", "replay", "Rebuild the state event by event, and compare it."),
         "verify": Entry("verify", "verify", "Check that the store is what was written."),
     },
+    "Simulation": {
+        "simulate": Entry("simulate", "simulate", "Run a fleet under faults in virtual time, and check it."),
+    },
 }
 
 COMMANDS: Mapping[str, Entry] = {name: entry for section in SECTIONS.values() for name, entry in section.items()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .failures import BAD
+from .failures import BAD, DONE
 from .session import Session, note, print_json, say
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ def simulate(
     seed: Annotated[int | None, typer.Option(metavar="S", min=0, help="Decides everything; otherwise drawn.")] = None,
     seeds: Annotated[int, typer.Option(metavar="COUNT", min=1, help="Run so many seeds, from this one on.")] = 1,
     faults: Annotated[
-        str, typer.Option(metavar="NAMES", help="all, none, or names joined by commas; their rates are drawn.")
+        str, typer.Option(metavar="NAMES", help="all (which of them, is drawn), none, or names joined by commas.")
     ] = "all",
-) -> None:
+) -> int:
     """Run a fleet under faults in virtual time, and check it.
 
     Real stores' code on virtual clocks, links and disks; then all faults end, and all machines must come to the same
@@ -49,8 +49,7 @@ def simulate(
     failed = [verdict.seed for verdict in verdicts if not verdict.passed]
     if seeds > 1:
         note(f"{seeds - len(failed)} of {seeds} seeds passed" + (f"; these failed: {failed}" if failed else ""))
-    if failed:
-        raise typer.Exit(BAD)
+    return BAD if failed else DONE
 
 
 def _drawn() -> int:
@@ -59,11 +58,11 @@ def _drawn() -> int:
     return secrets.randbelow(1 << 32)
 
 
-def _faults(text: str) -> Sequence[str]:
+def _faults(text: str) -> Sequence[str] | None:
     from cluster_store.simulation.options import FAULTS
 
     if text in ("all", "none"):
-        return tuple(FAULTS) if text == "all" else ()
+        return None if text == "all" else ()
     names = text.split(",")
     for name in names:
         if name not in FAULTS:

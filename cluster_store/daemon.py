@@ -48,8 +48,8 @@ def now() -> int:
 
 
 def _stamp() -> str:
-    """Return the time for the name of something that is kept, to the microsecond so that no name comes twice."""
-    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    """Return the time for the name of something that is kept."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 # --- making a store ----------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ def initialise(folder: StoreFolder, describe: Callable[[dict[str, str]], Card], 
             raise Refused(f"there is already a store in {folder.root}", "use it, or choose another folder with --store")
         if folder.keys.exists():
             # Most likely an init that was cut short; but if the database was lost, the identity must not be too.
-            folder.keys.rename(folder.root / f"keys.former-{_stamp()}")
+            folder.keys.rename(folder.root / f"keys.former-{_stamp()}-{os.getpid()}")
         for leftover in folder.root.glob("*.new*"):
             leftover.unlink()
         return asyncio.run(_initialise(folder, describe, password))

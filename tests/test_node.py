@@ -34,7 +34,7 @@ async def test_commands_that_come_together_share_one_seal(site: Site) -> None:
 
 
 async def test_a_refused_command_in_a_group_does_not_touch_the_others(site: Site) -> None:
-    """Each caller gets its own answer, also when the last of a group is refused and another record is sealed instead."""
+    """Each caller gets its own answer, also when the last is refused and another record is sealed instead."""
     good = [site.set(f"key.{number}", "1") for number in range(3)]
     bad = site.command(commands.UnsetSetting(key="nothing.there"))
     *results, refusal = await asyncio.gather(*good, bad, return_exceptions=True)

@@ -85,10 +85,10 @@ class MemoryLog:
         self.tips |= draft.tips
         self.secrets |= draft.secrets
         for record, secrets in draft.secrets.items():
-            for path in secrets:
+            for name in secrets:
                 # A lane that the same draft took away again never stands.
-                if (Path(path), record) not in draft.put:
-                    self.replaced[Path(path), record] = draft.records[-1].learnt
+                if (Path(name), record) not in draft.put:
+                    self.replaced[Path(name), record] = draft.records[-1].learnt
         for document, changes in draft.changes.items():
             self.tails.setdefault(document, []).extend(changes)
         self.cluster, self.log_hash, self.own = draft.cluster, draft.log_hash, draft.own
@@ -107,9 +107,9 @@ class MemoryLog:
         for added in self.records[after:]:
             record = added.record
             secrets = self.secrets.get(record.id, {})
-            item = Incoming(record.data, record.seal, tuple((path, *value) for path, value in sorted(secrets.items())))
+            item = Incoming.of(record.data, record.seal, secrets)
             rows.append(LogRow(added.position, added.line, record.envelope.seq, item))
-            taken += len(record.data)
+            taken += item.size
             if record.seal and (len(rows) >= records or taken >= size):
                 break
         return rows

@@ -259,8 +259,9 @@ def _read(connection: sqlite3.Connection, after: int, records: int, size: int) -
         secrets = connection.execute(
             "SELECT path, salt, text FROM secrets WHERE record = ? ORDER BY path", (record,)
         ).fetchall()
-        found.append(LogRow(position, line, seq, Incoming(envelope, seal or b"", tuple(secrets))))
-        taken += len(envelope)
+        item = Incoming(envelope, seal or b"", tuple(secrets))
+        found.append(LogRow(position, line, seq, item))
+        taken += item.size
         if seal and (len(found) >= records or taken >= size):
             break
     # A statement that is not finished would keep its read transaction, and with it the file's log, for ever.

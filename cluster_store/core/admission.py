@@ -22,7 +22,7 @@ import orjson
 from cluster_store.core.causality import Removal, is_removed
 from cluster_store.core.errors import Malformed
 from cluster_store.core.events import FIRST_KINDS, misplaced
-from cluster_store.core.limits import HYBRID_MAX, VALUE_BYTES_MAX
+from cluster_store.core.limits import HYBRID_MAX, RUN_BYTES_MAX, VALUE_BYTES_MAX
 from cluster_store.core.records import (
     KEY_BYTES,
     SALT_BYTES,
@@ -49,6 +49,16 @@ class Incoming(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     #: (path, salt, JSON text) of the secret values it wrote, as far as the sender still has them.
     secrets: tuple[tuple[str, bytes, str], ...] = ()
 
+    @classmethod
+    def of(cls, data: bytes, seal: bytes, secrets: Secrets) -> Incoming:
+        """Return a record with the values of its secrets."""
+        return cls(data, seal, tuple((path, *value) for path, value in sorted(secrets.items())))
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in a frame, but for the framing."""
+        return len(self.data) + sum(len(path) + len(salt) + len(text.encode()) for path, salt, text in self.secrets)
+
 
 class Wait(Exception):  # noqa: N818 - a verdict, not an error: the record is fine, its past is missing
     """What a record came after is not here."""
@@ -65,13 +75,17 @@ def split(items: Iterable[Incoming]) -> tuple[list[Run], list[str]]:
     """Decode received records and cut them into runs; also return what has to wait for an upgrade.
 
     Raises:
-        Malformed: a record that is not canonical, or records after the last seal.
+        Malformed: a record that is not canonical, a run that no frame could carry on, or records after the last seal.
     """
     runs: list[Run] = []
     future: list[str] = []
     run = Run([], {})
     readable = True
+    size = 0
     for item in items:
+        size += item.size
+        if size > RUN_BYTES_MAX:
+            raise Malformed(f"a run of more than {RUN_BYTES_MAX} bytes")
         try:
             record = decode(item.data, item.seal)
         except FutureFormat as error:
@@ -84,7 +98,7 @@ def split(items: Iterable[Incoming]) -> tuple[list[Run], list[str]]:
         if item.seal:
             if readable:
                 runs.append(run)
-            run, readable = Run([], {}), True
+            run, readable, size = Run([], {}), True, 0
     if run.records or not readable:
         raise Malformed("records after the last seal")
     return runs, future

@@ -36,9 +36,7 @@ def _level(command: commands.SettingCommand, keys: Sequence[str], context: Conte
         return machine_level(context.me)
     for level in cluster.levels_for(context.me)[:-1]:
         for key in keys:
-            if settings.own_value(context.registers, level, key) or settings.own_elements(
-                context.registers, level, key
-            ):
+            if settings.is_kept(context.registers, level, key):
                 shown = cluster.show_level(level)
                 raise Refused(
                     f"{key} is set at {shown} for this machine, which hides the cluster's value here",

@@ -20,7 +20,7 @@ WRITES_PER_EVENT_MAX = 20_000
 REPLACED_PER_WRITE_MAX = 1024
 #: A record names at most the newest record of every other feed.
 AFTER_MAX = 4096
-#: An envelope must be hashed, parsed and held in memory at once.
+#: An envelope must be hashed, parsed and held in memory at once. Its author counts the secrets beside it too.
 ENVELOPE_BYTES_MAX = 8 * 1024 * 1024
 #: A comment is a few sentences. A user's name and the word for how it was authenticated are shorter.
 COMMENT_BYTES_MAX = 4096
@@ -37,10 +37,12 @@ NAME_CHARS_MAX = 253
 CONFIG_FILE_BYTES_MAX = 32 * 1024 * 1024
 #: One frame of a session: the largest envelope, its secrets, and room to spare.
 FRAME_BYTES_MAX = 16 * 1024 * 1024
-#: A batch of records is gathered up to this many bytes of envelope before it is sent.
+#: A batch of records is gathered up to this many bytes, secrets included, before it is sent.
 BATCH_BYTES_TARGET = 256 * 1024
 #: ... and up to this many records, so that admitting it does not hold the event loop for long.
 BATCH_RECORDS_MAX = 500
+#: Records under one seal, with the secrets beside them, go out in one batch: its target, and a record that overshoots.
+RUN_BYTES_MAX = BATCH_BYTES_TARGET + ENVELOPE_BYTES_MAX
 #: Records decided together and appended under one seal.
 GROUP_COMMIT_MAX = 256
 #: Frames waiting to be handled before reading from a peer pauses.
@@ -60,5 +62,5 @@ DOCUMENT_TAIL_BYTES = 64 * 1024
 SECRETS_KEPT_MS = 30 * 24 * 3600 * 1000
 
 assert VALUE_BYTES_MAX < ENVELOPE_BYTES_MAX < FRAME_BYTES_MAX
-assert BATCH_BYTES_TARGET + ENVELOPE_BYTES_MAX < FRAME_BYTES_MAX
+assert BATCH_BYTES_TARGET + RUN_BYTES_MAX < FRAME_BYTES_MAX
 assert CONFIG_FILE_BYTES_MAX < REQUEST_BYTES_MAX

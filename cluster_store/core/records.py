@@ -126,6 +126,8 @@ def decode(data: bytes, seal: bytes) -> Record:
         raise Malformed(f"a record that is not JSON: {error}") from error
     if not canonical or not isinstance(plain, dict):
         raise Malformed("a record that is not in canonical form")
+    if _has_fraction(plain.get("params")):
+        raise Malformed("a record with a fraction, which another version could print in another way")
     version = plain.get("v")
     if isinstance(version, int) and version > FORMAT:
         raise FutureFormat(f"a record of format {version}; this version reads format {FORMAT}")
@@ -136,6 +138,12 @@ def decode(data: bytes, seal: bytes) -> Record:
     if len(plain) != len(Envelope.__struct_fields__):
         raise Malformed("a record that leaves fields out")
     return Record(envelope, data, seal, record_id(data, seal))
+
+
+def _has_fraction(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_fraction, value.values()))
+    return isinstance(value, float) or (isinstance(value, list) and any(map(_has_fraction, value)))
 
 
 def sealed_message(envelope: Envelope, data: bytes) -> bytes:

@@ -50,12 +50,14 @@ from cluster_store.core.effects import (
 )
 from cluster_store.core.errors import ClusterStoreError, Malformed, OverLimit, Refused
 from cluster_store.core.events import FIRST_KINDS, Event
-from cluster_store.core.limits import BATCH_BYTES_TARGET, ENVELOPE_BYTES_MAX, HYBRID_MAX
-from cluster_store.core.records import Envelope, Record, encode, record_id, seal_record
+from cluster_store.core.limits import AFTER_MAX, BATCH_BYTES_TARGET, ENVELOPE_BYTES_MAX, HYBRID_MAX
+from cluster_store.core.records import Envelope, decode, encode, seal_record
 from cluster_store.core.registers import CLUSTER
 from cluster_store.core.state import Draft, Facts, Needs, State
 from cluster_store.core.sync import Gate, Session
 from cluster_store.core.types import HYBRID_LOGICAL_BITS, Epoch, HybridTime, Level, MachineId, RecordId
+
+_SMALLER = "make it smaller, or split it into several"
 
 
 class Pending(msgspec.Struct):
@@ -228,16 +230,15 @@ class Replica:
                     continue
                 if draft.own is None and decision.event.kind not in ("MachineInitialised", "EpochBegun"):
                     began = decide.begin_epoch(context, self._reason, self._previous_epoch())
-                    self._author(draft, began, request, given, sealed=False)
-                sealed = index == len(requests) - 1 or unsealed > BATCH_BYTES_TARGET
-                self._author(draft, decision.event, request, given, sealed=sealed)
+                    unsealed = self._author(draft, began, request, given, unsealed, last=False)
+                last = index == len(requests) - 1
+                unsealed = self._author(draft, decision.event, request, given, unsealed, last=last)
             except ClusterStoreError as error:
                 replies[request.id] = Reply(request.id, error=error)
                 continue
-            last = draft.records[-1].record
-            unsealed = 0 if sealed else unsealed + len(last.data)
             accepted.append(request)
-            replies[request.id] = Reply(request.id, {"event": last.id, "changed": True, **decision.result})
+            event = draft.records[-1].record.id
+            replies[request.id] = Reply(request.id, {"event": event, "changed": True, **decision.result})
         return draft, replies, accepted
 
     def _context(self, draft: Draft, request: Request, given: Submit) -> Context:
@@ -257,8 +258,11 @@ class Replica:
         last = max(mine, key=lambda line: line.position, default=None)
         return (last.epoch, last.seq) if last else None
 
-    def _author(self, draft: Draft, event: Event, request: Request, given: Submit, *, sealed: bool) -> None:
-        """Write an event as this machine's next record. Raises OverLimit and other kinds of Refused."""
+    def _author(self, draft: Draft, event: Event, request: Request, given: Submit, unsealed: int, *, last: bool) -> int:
+        """Write an event as this machine's next record; seal it if it is the last, or where a batch has come together.
+
+        Takes and returns the bytes that are not sealed yet. Raises OverLimit and other kinds of Refused.
+        """
         line = None if draft.own is None or event.kind in FIRST_KINDS else draft.line(draft.own)
         latest = max(given.now << HYBRID_LOGICAL_BITS, draft.hybrid + 1)
         envelope = Envelope(
@@ -278,21 +282,23 @@ class Replica:
             writes=event.writes,
         )
         data = encode(envelope)
-        record = Record(envelope, data, b"", record_id(data, b""))
+        size = Incoming.of(data, b"", event.secrets).size
+        if size > ENVELOPE_BYTES_MAX:
+            raise OverLimit(f"the change has {size} bytes; the limit is {ENVELOPE_BYTES_MAX}", _SMALLER)
+        # What the other machines could not read, or would not count or take, must not count here.
+        record = decode(data, b"")
         parent = draft.fact(line.head) if line else None
-        # What the other machines would not count or not take must not count here.
         why = void_reason(draft, record, parent)
-        if why or len(data) > ENVELOPE_BYTES_MAX:
-            raise OverLimit(
-                f"the change {why}" if why else f"the change has {len(data)} bytes; the limit is {ENVELOPE_BYTES_MAX}",
-                "make it smaller, or split it into several",
-            )
+        if why:
+            raise OverLimit(f"the change {why}", _SMALLER)
         if is_removed(self.state.me, draft.past_removals(record, parent)):
             raise Refused("this machine was removed from the cluster", "make a new store to join again")
+        sealed = last or unsealed + size > BATCH_BYTES_TARGET
         if sealed:
             record = seal_record(record, self._sign)
         draft.add(record, parent, learnt=given.now, removal=removals_told(record), secrets=event.secrets)
         draft.own = draft.records[-1].line
+        return 0 if sealed else unsealed + size
 
     def _after(self, draft: Draft, own: Line | None) -> list[RecordId]:
         """Return the ids of the newest records of other lines since this machine's last record, sorted."""
@@ -306,7 +312,9 @@ class Replica:
         if not heads:
             return []
         seen = {number: draft.seen.get(number) or self.state.seen.get(number, {}) for number in heads}
-        return sorted(lines[number].head for number in maximal(heads, seen))
+        # Beyond the limit the record would be void: what it leaves out it merely does not tell of.
+        newest = sorted(maximal(heads, seen), key=lambda number: lines[number].position)[-AFTER_MAX:]
+        return sorted(lines[number].head for number in newest)
 
     # --- appends -----------------------------------------------------------------------------------
 
@@ -474,13 +482,7 @@ def rows_of(draft: Draft) -> list[LogRow]:
             added.position,
             added.line,
             added.record.envelope.seq,
-            Incoming(
-                added.record.data,
-                added.record.seal,
-                tuple(
-                    (path, salt, text) for path, (salt, text) in sorted(draft.secrets.get(added.record.id, {}).items())
-                ),
-            ),
+            Incoming.of(added.record.data, added.record.seal, draft.secrets.get(added.record.id, {})),
         )
         for added in draft.records
     ]

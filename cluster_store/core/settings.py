@@ -62,6 +62,13 @@ def own_elements(registers: Registers, level: Level, key: str) -> dict[str, tupl
     return elements
 
 
+def is_kept(registers: Registers, level: Level, key: str) -> bool:
+    """Say whether a level says anything of a key: a value, or elements of a set."""
+    if is_set(registers, key):
+        return bool(own_elements(registers, level, key))
+    return own_value(registers, level, key) is not None
+
+
 def effective(registers: Registers, levels: Sequence[Level], key: str) -> Value | None:
     """Return a key's value for a machine with these levels (most specific first), None where it is unset."""
     if is_set(registers, key):

@@ -219,7 +219,7 @@ class Session:
             return self.proceed(state)
         live = self.position == rows[0].position - 1 and not self.reading and len(self.in_flight) < WINDOW
         # More than a batch is read back from the log, piece by piece: a frame has a bound.
-        live = live and len(rows) <= BATCH_RECORDS_MAX and sum(len(row.item.data) for row in rows) <= BATCH_BYTES_TARGET
+        live = live and len(rows) <= BATCH_RECORDS_MAX and sum(row.item.size for row in rows) <= BATCH_BYTES_TARGET
         if live and self.gate(state) is Gate.OPEN:
             self.position = rows[-1].position
             return [*self._send(rows, state), *self.proceed(state)]

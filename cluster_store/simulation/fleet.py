@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cluster_store.core.commands import AdmitMachine, BeginEpoch, Card, Command, CreateCluster, InitialiseMachine
 from cluster_store.core.records import machine_id
+from cluster_store.core.replica import Replica
 from cluster_store.core.types import MachineId
 from cluster_store.simulation.clock import Clock, Life, Pause
 from cluster_store.simulation.disk import Disk, DiskLog
@@ -54,6 +55,25 @@ class Host:
     def machine(self) -> MachineId:
         """The machine that it is."""
         return self.identity.machine
+
+    @property
+    def replica(self) -> Replica | None:
+        """What its process knows, None where none runs or it has not read its disk yet."""
+        return self.process.replica if self.process is not None else None
+
+    @property
+    def is_detached(self) -> bool:
+        """Whether it knows that it is detached: then it can let nobody in, who would keep away from it."""
+        machines = self.replica.cluster.machines if self.replica is not None else {}
+        return self.machine in machines and machines[self.machine].detached is not None
+
+    @property
+    def has_caught_up(self) -> bool:
+        """Whether a peer has sent all it had, this machine's admission included."""
+        if self.replica is None or self.machine not in self.replica.cluster.machines:
+            return False
+        state = self.replica.state
+        return any(one.caught_up_received and not one.behind(state) for one in self.replica.sessions.values())
 
     @property
     def card(self) -> Card:
@@ -111,7 +131,7 @@ class Fleet:
     @property
     def members(self) -> list[Host]:
         """The hosts that are members and whose process takes commands just now."""
-        return [host for host in self.hosts if host.joined and host.process and host.process.replica]
+        return [host for host in self.hosts if host.joined and host.replica is not None]
 
     def host(self, name: str) -> Host:
         """Return a host by its name."""
@@ -178,9 +198,9 @@ class Fleet:
             host.process
             for host in self.members
             if host.machine == machine
-            and host.process
-            and host.process.replica
-            and process.machine in host.process.replica.cluster.machines
+            and host.process is not None
+            and host.replica is not None
+            and process.machine in host.replica.cluster.machines
             and self.network.reachable(process.place, host.name)
         ]
         if not listening:
@@ -216,27 +236,22 @@ class Fleet:
             through = [
                 other
                 for other in self.members
-                if not (other.cloned or self.is_detached(other)) and self.network.reachable(host.name, other.name)
+                if not (other.cloned or other.is_detached) and self.network.reachable(host.name, other.name)
             ]
             if through:
                 await self._join_through(host, self._dice.choice(through))
 
     async def _join_through(self, host: Host, member: Host) -> None:
         """Ask to be let in, take the whole log into a fresh store, say so; a failure leaves nothing behind."""
-        assert member.process is not None
-        assert member.process.replica is not None
-        groups = sorted(member.process.replica.cluster.groups)
-        admitted = await self.ask(member, AdmitMachine(card=host.card, group=self._dice.choice(groups)))
-        if admitted is None or member.process is None or not self.network.reachable(host.name, member.name):
+        groups = sorted(member.replica.cluster.groups) if member.replica is not None else [""]
+        if await self.ask(member, AdmitMachine(card=host.card, group=self._dice.choice(groups))) is None:
             return
         self.discard(host, Disk(member.log.disk.cluster))
         process = self.start(host, reason="joined")
         await self.clock.until(lambda: process.replica is not None, _PATIENCE_MS)
         begun = None
-        if host.process is process and member.process is not None and process.replica is not None:
-            self.network.connect(process, member.process)
-            if await self.clock.until(lambda: self._has_caught_up(host, process), _PATIENCE_MS):
-                begun = await self.ask(host, BeginEpoch(reason="joined"))
+        if self._link(process, host, member) and await self.clock.until(lambda: host.has_caught_up, _PATIENCE_MS):
+            begun = await self.ask(host, BeginEpoch(reason="joined"))
         host.joined = begun is not None and host.process is process
         if host.process is process:
             # The daemon that joined becomes another process, on the store that has taken its place.
@@ -244,17 +259,10 @@ class Fleet:
             if host.joined:
                 self.start(host)
 
-    @staticmethod
-    def is_detached(host: Host) -> bool:
-        """Say whether a machine knows that it is detached: it cannot let others in, for they would keep away from it."""
-        replica = host.process.replica if host.process else None
-        machines = replica.cluster.machines if replica else {}
-        return host.machine in machines and machines[host.machine].detached is not None
-
-    @staticmethod
-    def _has_caught_up(host: Host, process: Process) -> bool:
-        replica = process.replica
-        if replica is None or host.machine not in replica.cluster.machines:
-            return False
-        sessions = replica.sessions.values()
-        return any(session.caught_up_received and not session.behind(replica.state) for session in sessions)
+    def _link(self, process: Process, host: Host, member: Host) -> bool:
+        """Open a link for a machine that is joining; say whether that was possible."""
+        alive = host.process is process and process.replica is not None and member.process is not None
+        if alive and member.process is not None and self.network.reachable(host.name, member.name):
+            self.network.connect(process, member.process)
+            return True
+        return False

@@ -60,8 +60,8 @@ class Fold:
         self.seen: list[RecordId] = []
         self.put: dict[tuple[Path, RecordId], LaneValue] = {}
         self.replaced: set[tuple[Path, RecordId]] = set()
-        #: Record -> how many follow it directly in its feed; "" before the first ones, by feed.
-        self.children: dict[tuple[str, ...], list[RecordId]] = {}
+        #: Record -> its number in its feed; of all, and of those that none follows.
+        self.numbers: dict[RecordId, int] = {}
         self.leaves: dict[RecordId, int] = {}
 
     def follow(self) -> Iterator[tuple[int, str]]:
@@ -75,11 +75,12 @@ class Fold:
                 yield 2, f"record {own} holds other bytes than it was"
             if added.void:
                 yield 13, f"{envelope.machine}#{envelope.seq} counts for nothing: {added.void}"
-            if envelope.prev and self.leaves.pop(RecordId(envelope.prev), envelope.seq - 1) != envelope.seq - 1:
-                yield 3, f"{envelope.machine}#{envelope.seq} does not follow the number before"
-            if envelope.prev and RecordId(envelope.prev) not in self.disk.positions:
-                yield 3, f"{envelope.machine}#{envelope.seq} is here without the one before"
-            self.leaves[own] = envelope.seq
+            before = self.numbers.get(RecordId(envelope.prev)) if envelope.prev else 0
+            if before != envelope.seq - 1:
+                yield 3, f"{envelope.machine}#{envelope.seq} comes after {before}"
+            # Only the first of those that share a prev finds it among the leaves.
+            self.leaves.pop(RecordId(envelope.prev), None)
+            self.leaves[own] = self.numbers[own] = envelope.seq
             self.seen.append(own)
             for write in envelope.writes:
                 if not isinstance(write.value, bool):
@@ -160,8 +161,8 @@ class Invariants:
             if before is not disk or length != len(disk.records):
                 self._lengths[host.name] = (disk, len(disk.records))
                 self._follow(host)
-                if host.process is not None and host.process.replica is not None:
-                    self._check_rules(host.name, host.process.replica.cluster)
+                if host.replica is not None:
+                    self._check_rules(host.name, host.replica.cluster)
 
     def _follow(self, host: Host) -> Fold:
         fold = self._folds.get(host.name)
@@ -190,8 +191,8 @@ class Invariants:
             self._check_lines(host.name, fold)
             self._check_lanes(host.name, fold)
             self._check_conflicts(host.name, fold)
-            if host.process is not None and host.process.replica is not None:
-                self._check_process(host.name, host.process, host.process.replica)
+            if host.process is not None and host.replica is not None:
+                self._check_process(host.name, host.process, host.replica)
             cluster = read(disk)
             self._check_rules(host.name, cluster)
             seen = (digest(cluster, disk), lanes_digest(disk))
@@ -203,7 +204,6 @@ class Invariants:
     def _check_lines(place: str, fold: Fold) -> None:
         """Invariant 4: the leaves of the lines are the leaves of the tree that ``prev`` makes."""
         lines = fold.disk.lines
-        # Two records with one prev: the second did not find it among the leaves, and is one itself.
         here = sorted((line.head, line.seq) for line in lines.values())
         if here != sorted(fold.leaves.items()):
             raise Violation(4, place, f"its lines end in {here}, its records in {sorted(fold.leaves.items())}")

@@ -21,6 +21,10 @@ FAULTS = {
 }
 
 
+#: How many of the faults happen in a run, about.
+_SHARE = 0.6
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How one run is set up. Times are in milliseconds of virtual time."""
 
@@ -51,7 +55,7 @@ def draw(
     *,
     machines: int | None = None,
     events: int | None = None,
-    faults: Sequence[str] = tuple(FAULTS),
+    faults: Sequence[str] | None = None,
 ) -> Options:
     """Return the options of a seed.
 
@@ -59,19 +63,20 @@ def draw(
         seed: decides all that is not given.
         machines: members in the end.
         events: commands asked for.
-        faults: those that may happen; which of them do, and how often, is drawn.
+        faults: those that happen; which do is drawn where it is None, and how often in any case.
     """
     dice = Random(f"options {seed}")
     drawn_machines = dice.choice((2, 3, 3, 4, 4, 5))
     drawn_events = dice.choice((20, 40, 60, 80))
-    rates = {fault: round(10 ** dice.uniform(2.9, 4.3)) for fault in FAULTS if dice.random() < 0.6}  # noqa: PLR2004
+    rates = {fault: round(10 ** dice.uniform(2.9, 4.3)) for fault in FAULTS}
+    happening = [fault for fault in FAULTS if dice.random() < _SHARE]
     count = machines if machines is not None else drawn_machines
     fastest = dice.choice((0, 1, 5))
     return Options(
         machines=count,
         founders=min(count, dice.randint(2, 4)),
         events=events if events is not None else drawn_events,
-        faults={fault: mean for fault, mean in rates.items() if fault in faults},
+        faults={fault: rates[fault] for fault in (happening if faults is None else faults)},
         fault_ms=dice.choice((300, 1000, 3000)),
         event_ms=dice.choice((20, 100, 400)),
         burst=dice.choice((1, 1, 4)),

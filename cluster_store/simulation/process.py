@@ -49,8 +49,8 @@ from cluster_store.simulation.network import End, Network
 class Witness(Protocol):
     """Who watches what a process does, and may object."""
 
-    def saw(self, process: Process, thing: Input | Effect | str) -> None:
-        """Take note of an input or an effect of a process, or of a word about it."""
+    def saw(self, process: Process | str, thing: Input | Effect | str) -> None:
+        """Take note of an input or an effect of a process, or of a word about it or about a host, given by its name."""
 
     def sends(self, process: Process, end: End, message: Message) -> None:
         """Look at a message before it goes out."""

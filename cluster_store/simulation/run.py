@@ -39,10 +39,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     options: Options
     passed: bool
-    #: Of the state that all machines ended in; of the first one's where they did not.
+    #: Of the state that all machines ended in; "" where they did not.
     digest: str
-    #: Records in the log.
+    #: Records in the first machine's log.
     events: int
+    #: Registers in conflict at the end, 0 where there is no common one.
     conflicts: int
     steps: int
     #: The number of the invariant that broke and what was seen, 0 and "" where none did.
@@ -160,11 +161,7 @@ class Run:
 
         That is where machines were put back to before others joined: those others cannot make themselves known.
         """
-        known = {
-            host: host.process.replica.cluster.machines
-            for host in self.fleet.members
-            if host.process is not None and host.process.replica is not None
-        }
+        known = {host: host.replica.cluster.machines for host in self.fleet.members if host.replica is not None}
         first, *others = known or [self.fleet.hosts[0]]
         tied = [first] if others else []
         for host in tied:
@@ -176,14 +173,8 @@ class Run:
         return next(((first, other) for other in others if other not in tied), None)
 
     def _detached(self) -> list[str]:
-        replicas = [host.process.replica for host in self.fleet.members if host.process]
-        return [
-            machine.id
-            for replica in replicas
-            if replica is not None
-            for machine in replica.cluster.machines.values()
-            if machine.detached
-        ]
+        clusters = [host.replica.cluster for host in self.fleet.members if host.replica is not None]
+        return [machine.id for cluster in clusters for machine in cluster.machines.values() if machine.detached]
 
     async def _write_last(self, host: Host) -> None:
         salt = self._dice.randbytes(16)
@@ -203,7 +194,7 @@ class Run:
         while life.tasks:
             self._step()
             if self.fleet.clock.steps > limit:
-                raise Violation(12, "-", f"{work.__qualname__} is not done after {steps_max} steps")
+                raise Violation(12, "-", f"{getattr(work, '__qualname__', work)} is not done after {steps_max} steps")
 
     def _converge(self) -> None:
         """Go on until all machines hold the same, within a bound."""
@@ -251,9 +242,9 @@ class Run:
             seed=self.seed,
             options=self.options,
             passed=violation is None,
-            digest=digest(read(disk), disk),
+            digest="" if violation else digest(read(disk), disk),
             events=len(disk.records),
-            conflicts=len(conflicts(disk)),
+            conflicts=0 if violation else len(conflicts(disk)),
             steps=self.fleet.clock.steps,
             invariant=violation.number if violation else 0,
             failure=str(violation) if violation else "",

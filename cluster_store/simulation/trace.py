@@ -73,7 +73,7 @@ class Trace:
         return sha256("\n".join(self.lines()).encode()).hexdigest()
 
 
-def describe(thing: Thing, names: dict[MachineId, str]) -> str:  # noqa: C901 - a line for each kind of thing
+def describe(thing: Thing, names: dict[MachineId, str]) -> str:  # noqa: C901, PLR0912 - a line for each kind of thing
     """Return one thing in words."""
     match thing:
         case str():

@@ -10,7 +10,7 @@ import pytest
 
 from cluster_store.core.admission import Incoming, needs_of, split
 from cluster_store.core.errors import Malformed
-from cluster_store.core.records import Record
+from cluster_store.core.records import Envelope, Record
 from cluster_store.core.types import HybridTime
 from tests.core.builders import (
     READER,
@@ -25,8 +25,16 @@ from tests.core.builders import (
     sealed,
     store_of,
     unsealed,
+    write,
 )
 from tests.core.pair import ABSENT, ADMISSION, ANNA, BANNER, BERT, CLEO, FIRST, JOINED, removing, setting
+
+
+def large(record: Record) -> Envelope:
+    """Return an envelope after a record that is as large as it may be, or nearly so."""
+    writes = tuple(write(f"setting/cluster/k{number}", f'"{"x" * 60_000}"') for number in range(135))
+    return following(record, writes=writes)
+
 
 # --- dropped ----------------------------------------------------------------------------------------
 
@@ -94,6 +102,10 @@ DROPPED: dict[str, tuple[Callable[[], list[Record]], str]] = {
     "a record without a seal": (
         lambda: [unsealed(setting(JOINED))],
         "after the last seal",
+    ),
+    "a run that no frame could carry on": (
+        lambda: seal_last([one := large(JOINED), large(unsealed(one))], BERT),
+        "a run of more than",
     ),
     "records that do not follow each other": (
         lambda: [unsealed(setting(JOINED)), sealed(setting(JOINED, '"y"'), BERT)],

@@ -195,9 +195,7 @@ def problems_in(lanes: Mapping[Path, tuple[Lane, ...]], *lines: Line) -> list[Pr
 def test_two_groups_with_one_name_are_named() -> None:
     """Two groups that were renamed alike both stay, and both ids are told."""
     (problem,) = problems_in({**group_lanes("a", "Paris"), **group_lanes("b", "paris")})
-    assert problem == Problem(
-        "groups with one name", "2 groups are named Paris (a, b): rename one with 'clusterconfig renamegroup'"
-    )
+    assert problem == Problem("groups with one name", "2 groups are named Paris (a, b): commands take their ids")
 
 
 def test_settings_under_what_is_gone_are_named() -> None:

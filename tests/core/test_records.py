@@ -38,7 +38,7 @@ RICH = following(
     FIRST,
     after=(HASH,),
     comment='Grüße, "Zürich" \\ 日本\n',
-    params={"hostname": "é", "list": [1, 2.5, None, True, {"b": 1, "a": 2}]},
+    params={"hostname": "é", "list": [1, -2, None, True, {"b": 1, "a": 2}]},
     weak=True,
     writes=(write("setting/cluster/smtp.banner", '"x"', HASH), write("setting/cluster/pw", Secret(HASH))),
 )
@@ -102,7 +102,7 @@ def other_spellings() -> dict[str, bytes]:
         "an exponent": data.replace(b'"seq":2', b'"seq":2e0'),
         "a plus": data.replace(b'"seq":2', b'"seq":+2'),
         "a leading zero": data.replace(b'"seq":2', b'"seq":02'),
-        "a fraction with a zero": data.replace(b"2.5", b"2.50"),
+        "a minus zero": data.replace(b"-2,", b"-0,"),
         "a number beyond 64 bits": data.replace(b'"seq":2', b'"seq":18446744073709551618'),
         "a byte order mark": b"\xef\xbb\xbf" + data,
         "two documents": data + data,
@@ -188,6 +188,13 @@ def test_a_field_of_another_shape_is_no_record(name: str, value: Any) -> None:
     """Sizes and types that tables, vectors and other languages could not hold are dropped at the door."""
     with pytest.raises(Malformed):
         decode(written({**plain(RICH), name: value}), b"")
+
+
+@pytest.mark.parametrize("params", [{"a": 1.5}, {"a": [{"b": 1e16}]}, {"a": {"b": [-0.0]}}])
+def test_a_fraction_is_no_part_of_a_record(params: dict[str, Any]) -> None:
+    """Libraries print them in different ways, so the canonical form would depend on a version."""
+    with pytest.raises(Malformed, match="a fraction"):
+        decode(encode(envelope(ANNA, params=params)), b"")
 
 
 def test_text_that_is_not_unicode_is_refused_before_it_is_written() -> None:

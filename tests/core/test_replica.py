@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from cluster_store.core import commands
+from cluster_store.core import commands, replica
+from cluster_store.core.admission import split
 from cluster_store.core.cluster import read
 from cluster_store.core.effects import (
     Append,
@@ -21,11 +22,17 @@ from cluster_store.core.effects import (
     Send,
 )
 from cluster_store.core.errors import ClusterStoreError, InvalidValue, NotFound, OverLimit, Refused, StoreFull
-from cluster_store.core.limits import BATCH_BYTES_TARGET, HYBRID_MAX, VALUE_BYTES_MAX, WRITES_PER_EVENT_MAX
+from cluster_store.core.limits import (
+    BATCH_BYTES_TARGET,
+    FRAME_BYTES_MAX,
+    HYBRID_MAX,
+    VALUE_BYTES_MAX,
+    WRITES_PER_EVENT_MAX,
+)
 from cluster_store.core.records import Record
 from cluster_store.core.state import Draft, State
 from cluster_store.core.types import HybridTime
-from tests.core.builders import beginning, following, identity, sealed, write
+from tests.core.builders import beginning, following, identity, incoming, sealed, write
 from tests.core.desk import SALT, card
 from tests.core.driving import Driver, founder, setting
 
@@ -142,6 +149,42 @@ def test_a_large_group_of_commands_is_sealed_in_pieces() -> None:
     assert size == 0
     assert len(runs) > 1
     assert max(runs) < 2 * BATCH_BYTES_TARGET
+
+
+def test_two_large_changes_at_once_are_two_runs() -> None:
+    """Under one seal they could not be sent on: nobody's frame would hold both."""
+    driver = founder()
+    before = len(driver.records)
+    driver.do(setting("small"), large_load(110, "a"), large_load(110, "b"), setting("last"))
+    assert sum(len(record.data) for record in driver.records[before:]) > FRAME_BYTES_MAX // 4 * 3
+    assert seals(driver)[before:] == [False, True, True, True]
+    run = [incoming(record) for record in driver.records[before : before + 2]]
+    assert len(split(run)[0]) == 1
+
+
+def large_load(values: int, prefix: str) -> commands.LoadConfig:
+    """Return a command whose record has about so many times 60 kB."""
+    settings = {f"{prefix}{number}": '"' + "x" * 60_000 + '"' for number in range(values)}
+    return commands.LoadConfig(settings=settings, source="f", salt=SALT)
+
+
+def test_secrets_count_for_the_size_of_a_change() -> None:
+    """They travel beside the record, in the same frame."""
+    driver = Driver("anna")
+    driver.do(commands.InitialiseMachine(card=card("anna"), salt=SALT))
+    for number in range(150):
+        driver.do(setting(f"k{number}", '"' + "x" * 60_000 + '"', secret=True))
+    (reply,) = driver.submit(commands.CreateCluster(name="ships", salt=SALT))
+    assert isinstance(reply.error, OverLimit)
+    assert "bytes; the limit is 8388608" in str(reply.error)
+
+
+def test_a_clock_before_1970_writes_nothing() -> None:
+    """Others could not read such a time, so the change is refused instead of cutting the machine off."""
+    driver = founder()
+    driver.now = -5000
+    (reply,) = driver.submit(setting("a"))
+    assert isinstance(reply.error, ClusterStoreError)
 
 
 # --- failed appends -------------------------------------------------------------------------------------
@@ -286,6 +329,19 @@ def test_a_record_names_the_newest_of_what_its_author_had_seen_since() -> None:
     assert driver.records[-1].envelope.after == (two.id,)
 
 
+def test_more_feeds_than_a_record_can_name_do_not_stop_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member that begins thousands of epochs would else make every other machine's next record void for ever."""
+    monkeypatch.setattr(replica, "AFTER_MAX", 3)
+    driver = founder()
+    first = joined(driver)
+    admission = driver.records[-2]
+    begun = [sealed(beginning(BERT, admission, epoch=f"{number:016x}", after=()), BERT) for number in range(5)]
+    driver.offer(*begun)
+    driver.set("a")
+    assert set(driver.records[-1].envelope.after) == {record.id for record in begun[-3:]}
+    assert first.id not in driver.records[-1].envelope.after
+
+
 # --- what is refused ------------------------------------------------------------------------------------------
 
 
@@ -307,7 +363,7 @@ def test_a_record_names_the_newest_of_what_its_author_had_seen_since() -> None:
                 settings={f"k{number}": '"' + "x" * 60_000 + '"' for number in range(150)}, source="f", salt=SALT
             ),
             OverLimit,
-            "bytes; the limit is 8388608",
+            "the limit is 8388608",
         ),
         (setting("a", "no JSON"), OverLimit, "is not JSON"),
     ],

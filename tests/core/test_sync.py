@@ -26,7 +26,7 @@ from cluster_store.core.effects import (
     Records,
     Send,
 )
-from cluster_store.core.limits import BATCH_RECORDS_MAX, FRAME_BYTES_MAX, VALUE_BYTES_MAX
+from cluster_store.core.limits import BATCH_BYTES_TARGET, BATCH_RECORDS_MAX, FRAME_BYTES_MAX, VALUE_BYTES_MAX
 from cluster_store.core.records import Record
 from cluster_store.core.sync import WINDOW
 from tests.core.builders import beginning, finished, following, identity, incoming, sealed, write
@@ -75,21 +75,23 @@ def test_a_conversation_begins_with_a_hello_each_way() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "state", "reason"),
+    ("fields", "state", "here", "there"),
     [
-        ({"protocol": PROTOCOL + 1}, "version differs", "protocol 2 there, 1 here"),
-        ({"cluster": "f" * 64}, "other cluster", "the peer belongs to another cluster"),
-        ({"cluster": ""}, "other cluster", "the peer belongs to another cluster"),
-        ({"machine": CLEO.id}, "authentication failed", "the peer says it is another machine than its key"),
-        ({"version": "2.0"}, "version differs", "version 2.0 there, 1.0 here"),
+        ({"protocol": PROTOCOL + 1}, "version differs", "protocol 2 there, 1 here", "protocol 1 there, 2 here"),
+        ({"cluster": "f" * 64}, "other cluster", "the peer belongs to another cluster", ""),
+        ({"cluster": ""}, "other cluster", "the peer belongs to another cluster", ""),
+        ({"machine": CLEO.id}, "authentication failed", "one side says it is another machine than its key", ""),
+        ({"version": "2.0"}, "version differs", "version 2.0 there, 1.0 here", "version 1.0 there, 2.0 here"),
     ],
 )
-def test_a_hello_that_does_not_fit_ends_the_conversation(fields: dict[str, Any], state: str, reason: str) -> None:
-    """Both sides learn the same word and sentence, and nothing else was said."""
+def test_a_hello_that_does_not_fit_ends_the_conversation(
+    fields: dict[str, Any], state: str, here: str, there: str
+) -> None:
+    """Both sides learn the same word and, each from its own side, why; nothing else was said."""
     driver, _ = with_bert()
     driver.link(BERT.id)
     refused = driver.receive(hello(driver, BERT.id, **fields))
-    assert refused == [Send(1, Bye(state, reason)), Close(1, state, reason)]
+    assert refused == [Send(1, Bye(state, there or here)), Close(1, state, here)]
     assert not batches(driver)
 
 
@@ -239,6 +241,19 @@ def test_a_large_group_of_changes_goes_out_in_frames_that_fit() -> None:
     assert sum(map(len, sent)) > FRAME_BYTES_MAX
     assert sent == [record.data for record in driver.records[-256:]]
     assert all(sum(map(len, batch)) < FRAME_BYTES_MAX // 4 for batch in batches(driver))
+
+
+def test_large_secrets_go_out_in_frames_that_fit() -> None:
+    """They are not in the envelopes, but in the frames."""
+    driver, _ = with_bert()
+    for number in range(40):
+        driver.do(setting(f"k{number}", '"' + "x" * 60_000 + '"', secret=True))
+    driver.greet(BERT.id)
+    for count in range(1, 60):
+        driver.receive(Ack(count))
+    sizes = [sum(item.size for item in message.items) for message in driver.sent if isinstance(message, Records)]
+    assert sum(sizes) > 40 * 60_000
+    assert max(sizes) < 2 * BATCH_BYTES_TARGET
 
 
 def test_many_small_changes_at_once_go_out_in_batches() -> None:

@@ -26,9 +26,10 @@ class Passage:
 
     def carry(self, gates: Gates) -> None:
         """Carry bytes both ways until either side ends or the passage is cut."""
-        inward = threading.Thread(target=self._pump, args=(*self.sockets, gates), daemon=True)
+        outside, inside = self.sockets
+        inward = threading.Thread(target=self._pump, args=(outside, inside, gates), daemon=True)
         inward.start()
-        self._pump(*reversed(self.sockets), gates)
+        self._pump(inside, outside, gates)
         inward.join()
         for end in self.sockets:
             end.close()

@@ -186,9 +186,10 @@ class Machine:
         return self.ask("get", key, *more)["value"]
 
     def set(self, key: str, value: str, level: str = "cluster", comment: str = "") -> str:
-        """Give a key a value; return the event's id."""
-        event: str = self.ask("set", key, value, "--level", level, "-m", comment)["event"]
-        return event
+        """Give a key another value; return the event's id."""
+        told = self.ask("set", key, value, "--level", level, "-m", comment)
+        assert told["changed"], f"{key} had this value already"
+        return str(told["event"])
 
     def events(self) -> list[dict[str, Any]]:
         """Return its log."""
@@ -234,7 +235,7 @@ class Fleet:
     machines: dict[str, Machine] = field(default_factory=dict)
 
     def machine(self, name: str, address: str = "", **more: Any) -> Machine:
-        """Return a new machine without a store. The address is one of 127.0.0.1, 127.0.0.2 …"""
+        """Return a new machine without a store. Addresses are 127.0.0.1, 127.0.0.2 and so on."""
         self.folder.mkdir(exist_ok=True)
         machine = Machine(self.folder, name, address or f"127.0.0.{len(self.machines) + 1}", **more)
         self.machines[name] = machine

@@ -1,0 +1,226 @@
+"""Each invariant has teeth: a bug that is planted in the core, or under it, is found within 200 seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from cluster_store.core import admission, cluster, conflicts, derivation, digest
+from cluster_store.core.causality import Line
+from cluster_store.core.derivation import Derived
+from cluster_store.core.document import Document
+from cluster_store.core.effects import Append, Effect, Records, Reply, Send
+from cluster_store.core.errors import Malformed
+from cluster_store.core.records import Record
+from cluster_store.core.registers import Lane
+from cluster_store.core.replica import Replica, rows_of
+from cluster_store.core.state import Draft, Fact
+from cluster_store.core.sync import Gate, Session
+from cluster_store.simulation.disk import Disk
+from cluster_store.simulation.fleet import Fleet, Host
+from cluster_store.simulation.options import draw
+from cluster_store.simulation.run import Run, Verdict
+
+SEEDS = 200
+
+Patch = pytest.MonkeyPatch
+
+
+def first_failure() -> Verdict:
+    """Return the verdict on the first seed that fails."""
+    for seed in range(SEEDS):
+        verdict = Run(seed, draw(seed)).play()
+        if not verdict.passed:
+            return verdict
+    raise AssertionError(f"{SEEDS} seeds passed with a bug in the core")
+
+
+def forgetful_disk(patch: Patch) -> None:
+    """A crash takes a record that was durable."""
+    crash = Fleet.crash
+
+    def losing(fleet: Fleet, host: Host, *, power_lost: bool = False) -> None:
+        crash(fleet, host, power_lost=power_lost)
+        if host.joined and power_lost:
+            host.log.disk.records.pop()
+
+    patch.setattr(Fleet, "crash", losing)
+
+
+def torn_batch(patch: Patch) -> None:
+    """Of a batch only the last record becomes durable."""
+    commit = Disk.commit
+
+    def tearing(disk: Disk, draft: Draft) -> None:
+        commit(disk, draft)
+        if len(draft.records) > 2:
+            disk.records[-3:-1] = []
+
+    patch.setattr(Disk, "commit", tearing)
+
+
+def branches_are_mixed_up(patch: Patch) -> None:
+    """A second record with the same prev takes over the line of the first."""
+    place = Draft._place
+
+    def mixing(draft: Draft, record: Record, parent: Fact | None) -> Line:
+        line = place(draft, record, parent)
+        if parent is None or line.number == parent.line:
+            return line
+        trunk = draft.line(parent.line)
+        draft.heads[trunk.head] = None
+        return msgspec.structs.replace(line, number=trunk.number, parent=trunk.parent, forked_at=trunk.forked_at)
+
+    patch.setattr(Draft, "_place", mixing)
+
+
+def last_arrival_wins(patch: Patch) -> None:
+    """Of concurrent lanes the one that arrived here last is the value."""
+
+    def arrived_last(lanes: Any) -> Lane | None:
+        found = list(lanes)
+        return found[-1] if found else None
+
+    for module in (cluster, digest):
+        patch.setattr(module, "winner", arrived_last)
+
+
+def one_lane_survives_a_settlement(patch: Patch) -> None:
+    """Of several lanes that a write replaces, one stays."""
+    derive = derivation.derive
+
+    def leaving(record: Any, hybrid: Any, actor: Any, writes: Any, *rest: Any, **named: Any) -> Derived:
+        fewer = [type(write)(write.path, write.value, write.replaced[:1]) for write in writes]
+        return derive(record, hybrid, actor, fewer, *rest, **named)
+
+    patch.setattr("cluster_store.core.state.derive", leaving)
+
+
+def documents_miss_changes(patch: Patch) -> None:
+    """A document takes in all but the last of several changes."""
+    apply = Document.apply
+
+    def missing(document: Document, changes: Any) -> None:
+        apply(document, changes[:-1] if len(changes) > 2 else changes)
+
+    patch.setattr(Document, "apply", missing)
+
+
+def grouped_nowhere(patch: Patch) -> None:
+    """A machine in any but the first group is in none."""
+    patch.setattr(cluster, "group_of", lambda lane, *_: "main_group" if lane is None or "main" in lane.value else "")
+
+
+def groups_that_are_not_there(patch: Patch) -> None:
+    """A second group makes all of them go."""
+    groups = cluster._groups
+
+    def emptied(registers: Any) -> Any:
+        live, successors, created = groups(registers)
+        return (live if len(live) == 1 else {}), successors, created
+
+    patch.setattr(cluster, "_groups", emptied)
+
+
+def losers_are_forgotten(patch: Patch) -> None:
+    """A conflict of two lanes is listed only if a person would see that they were written long after each other."""
+    listed = conflicts.conflicts
+
+    def shortened(registers: Any) -> Any:
+        return [conflict for conflict in listed(registers) if len(conflict.lanes) > 2]
+
+    patch.setattr("cluster_store.simulation.invariants.conflicts", shortened)
+
+
+def sent_before_durable(patch: Patch) -> None:
+    """What is on its way to the disk goes out at once."""
+    submit = Replica._submit
+
+    def hasty(replica: Replica, given: Any) -> list[Effect]:
+        effects = submit(replica, given)
+        items = [row.item for one in effects if isinstance(one, Append) for row in rows_of(one.draft)]
+        early = [Send(link, Records(items)) for link, session in replica.sessions.items() if session.hello and items]
+        return [*early, *effects]
+
+    patch.setattr(Replica, "_submit", hasty)
+
+
+def detachment_means_nothing(patch: Patch) -> None:
+    """Sessions carry records whoever is detached."""
+    patch.setattr(Session, "gate", lambda *_: Gate.OPEN)
+
+
+def nobody_pushes(patch: Patch) -> None:
+    """What is appended while a session is caught up is not sent on it."""
+    patch.setattr(Session, "appended", lambda *_: [])
+
+
+def future_is_refused(patch: Patch) -> None:
+    """A record is dropped for what a clock says."""
+    reason = admission.void_reason
+
+    def fearful(draft: Draft, record: Any, parent: Any) -> str:
+        if record.envelope.time > 2_000_000_000_000:
+            raise Malformed("a record from the future")
+        return reason(draft, record, parent)
+
+    patch.setattr(admission, "void_reason", fearful)
+
+
+def late_machines_fail(patch: Patch) -> None:
+    """A second branch of a feed ends the process."""
+    place = Draft._place
+
+    def failing(draft: Draft, record: Record, parent: Fact | None) -> Line:
+        line = place(draft, record, parent)
+        if line.parent is not None:
+            raise KeyError(line.parent)
+        return line
+
+    patch.setattr(Draft, "_place", failing)
+
+
+def answered_before_durable(patch: Patch) -> None:
+    """A caller hears of success while the disk is still busy."""
+    submit = Replica._submit
+
+    def hasty(replica: Replica, given: Any) -> list[Effect]:
+        effects = submit(replica, given)
+        if replica.pending is None:
+            return effects
+        replies, replica.pending.replies = replica.pending.replies, []
+        answers: list[Reply] = replies
+        return [*answers, *effects]
+
+    patch.setattr(Replica, "_submit", hasty)
+
+
+@pytest.mark.parametrize(
+    ("plant", "number"),
+    [
+        (forgetful_disk, 2),
+        (torn_batch, 3),
+        (branches_are_mixed_up, 4),
+        (last_arrival_wins, 5),
+        (one_lane_survives_a_settlement, 6),
+        (documents_miss_changes, 6),
+        (grouped_nowhere, 7),
+        (groups_that_are_not_there, 8),
+        (losers_are_forgotten, 9),
+        (sent_before_durable, 10),
+        (detachment_means_nothing, 11),
+        (nobody_pushes, 12),
+        (future_is_refused, 13),
+        (late_machines_fail, 14),
+        (answered_before_durable, 15),
+    ],
+)
+def test_a_planted_bug_is_found(plant: Callable[[Patch], None], number: int, monkeypatch: Patch) -> None:
+    """The run fails by the invariant that the bug breaks."""
+    plant(monkeypatch)
+    verdict = first_failure()
+    assert verdict.invariant == number, verdict.failure
+    assert verdict.trace[-1].endswith(verdict.failure)
