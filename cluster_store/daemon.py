@@ -73,20 +73,26 @@ def initialise(folder: StoreFolder, describe: Callable[[dict[str, str]], Card], 
     Raises:
         Refused: there is a store already, or something about the machine is not acceptable.
     """
+    # Before anything is touched, and before the lock, which a daemon of that store may hold.
+    _refuse_second(folder)
     try:
         folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.root.chmod(0o700)
     except OSError as error:
         raise StoreError(f"{folder.root} cannot be made: {error.strerror}", "choose another folder") from error
     with folder.lock("cluster-store init"):
-        if folder.database.exists():
-            raise Refused(f"there is already a store in {folder.root}", "use it, or choose another folder with --store")
+        _refuse_second(folder)
         if folder.keys.exists():
             # Most likely an init that was cut short; but if the database was lost, the identity must not be too.
             folder.keys.rename(folder.root / f"keys.former-{_stamp()}-{os.getpid()}")
         for leftover in folder.root.glob("*.new*"):
             leftover.unlink()
         return asyncio.run(_initialise(folder, describe, password))
+
+
+def _refuse_second(folder: StoreFolder) -> None:
+    if folder.database.exists():
+        raise Refused(f"there is already a store in {folder.root}", "use it, or choose another folder with --store")
 
 
 async def _initialise(folder: StoreFolder, describe: Callable[[dict[str, str]], Card], password: str) -> dict[str, Any]:

@@ -271,7 +271,7 @@ def test_every_package_is_installed() -> None:
         (modules_stay_small_and_named, "cluster_store/core/utils.py", ""),
         (modules_stay_small_and_named, "tests/helpers/paths.py", ""),
         (nothing_foreign_is_named, "README.md", "pip install --index-url https://" + "pypi" + ".org/simple"),
-        (nothing_foreign_is_named, "package-lock.json", '"resolved": "https://registry.npmjs' + '.org/"'),
+        (nothing_foreign_is_named, "package-lock.json", '"resolved": "https://registry.npm' + 'js.org/"'),
         (nothing_foreign_is_named, ".ci/run", "python=" + "/ro" + "ot/.pyenv/versions/3.12.1/bin/python3"),
         (packages_are_declared, "cli/menus/groups.py", '[tool.setuptools]\npackages = ["cluster_store_cli"]'),
     ],

@@ -21,7 +21,7 @@ BEGINNING_MS = 1_700_000_000_000
 
 #: Names of machines; a fleet that is larger counts on.
 NAMES = ("anna", "bert", "cleo", "dora", "emil", "fred", "gina", "hugo", "ines", "jean")
-#: How long anything may take that a machine waits for while it joins, milliseconds.
+#: How long nothing may happen before a machine that waits for something gives it up, milliseconds.
 _PATIENCE_MS = 8000
 
 
@@ -250,7 +250,7 @@ class Fleet:
         process = self.start(host, reason="joined")
         await self.clock.until(lambda: process.replica is not None, _PATIENCE_MS)
         begun = None
-        if self._link(process, host, member) and await self.clock.until(lambda: host.has_caught_up, _PATIENCE_MS):
+        if self._link(process, host, member) and await self._catch_up(host):
             begun = await self.ask(host, BeginEpoch(reason="joined"))
         host.joined = begun is not None and host.process is process
         if host.process is process:
@@ -258,6 +258,19 @@ class Fleet:
             self.crash(host)
             if host.joined:
                 self.start(host)
+
+    async def _catch_up(self, host: Host) -> bool:
+        """Wait until a machine has its peer's whole log, as long as it goes on; say whether it has."""
+        disk = host.log.disk
+        while not host.has_caught_up:
+            before = len(disk.records)
+
+            def advanced(at: int = before) -> bool:
+                return host.has_caught_up or len(disk.records) > at
+
+            if not await self.clock.until(advanced, _PATIENCE_MS):
+                return False
+        return True
 
     def _link(self, process: Process, host: Host, member: Host) -> bool:
         """Open a link for a machine that is joining; say whether that was possible."""
