@@ -53,7 +53,10 @@ def read_config(data: bytes, name: str, format: str | None = None) -> Loaded:  #
     if text.startswith("\ufeff"):
         text = text[1:]
         warnings.append(f"{name}: begins with a byte order mark, which was skipped")
-    settings = cf_file.read(text, name, warnings) if chosen == "cf" else flatten(_parse(text, name, chosen), name)
+    try:
+        settings = cf_file.read(text, name, warnings) if chosen == "cf" else flatten(_parse(text, name, chosen), name)
+    except InvalidValue as error:
+        raise InvalidValue(error.message, error.hint or "mend the file there; nothing of it was taken") from error
     if len(settings) > limits.WRITES_PER_EVENT_MAX:
         raise OverLimit(
             f"{name}: {len(settings)} settings; one event takes {limits.WRITES_PER_EVENT_MAX}",

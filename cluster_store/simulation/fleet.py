@@ -76,6 +76,14 @@ class Host:
         return any(one.caught_up_received and not one.behind(state) for one in self.replica.sessions.values())
 
     @property
+    def knows_that_all_is_sent(self) -> bool:
+        """Whether no session of its own says that one side lacks anything."""
+        replica = self.replica
+        return replica is not None and not any(
+            session.behind(replica.state) or session.ahead(replica.state) for session in replica.sessions.values()
+        )
+
+    @property
     def card(self) -> Card:
         """What it says of itself when it joins."""
         return Card(

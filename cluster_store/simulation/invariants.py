@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cluster_store.core.causality import LEAF_HASH_DIGITS, vector
+from cluster_store.core.causality import LEAF_HASH_DIGITS, Leaf, vector
 from cluster_store.core.cluster import Cluster, read
 from cluster_store.core.conflicts import conflicts
 from cluster_store.core.derivation import lane_text
@@ -101,6 +101,10 @@ class Invariants:
         self.acknowledged: dict[RecordId, str] = {}
         self._folds: dict[str, Fold] = {}
         self._lengths: dict[str, tuple[Disk, int]] = {}
+        #: How each host was when it was looked at last, and what was read at each version vector that was ever seen.
+        self._marks: dict[str, tuple[object, ...]] = {}
+        self._views: dict[tuple[Leaf, ...], tuple[str, tuple[str, str]]] = {}
+        #: Link -> the machines whose detachment stood in the peer's hello.
         self._told: dict[int, list[MachineId]] = {}
 
     # --- as it happens -----------------------------------------------------------------------------
@@ -184,8 +188,11 @@ class Invariants:
 
     def check_all(self) -> None:
         """Look at everything."""
-        views: dict[tuple[object, ...], tuple[str, tuple[str, str]]] = {}
         for host in self._fleet.hosts:
+            mark = self._mark(host)
+            if self._marks.get(host.name) == mark:
+                continue
+            self._marks[host.name] = mark
             disk = host.log.disk
             fold = self._follow(host)
             self._check_lines(host.name, fold)
@@ -196,9 +203,16 @@ class Invariants:
             cluster = read(disk)
             self._check_rules(host.name, cluster)
             seen = (digest(cluster, disk), lanes_digest(disk))
-            other, same = views.setdefault(tuple(vector(disk.lines.values())), (host.name, seen))
+            other, same = self._views.setdefault(tuple(vector(disk.lines.values())), (host.name, seen))
             if same != seen:
                 raise Violation(5, host.name, f"its digests {seen} differ from those of {other}, {same}")
+
+    @staticmethod
+    def _mark(host: Host) -> tuple[object, ...]:
+        """Return what tells whether there is anything new to look at."""
+        disk, process, replica = host.log.disk, host.process, host.replica
+        known = (replica.state.position, replica.pending is None) if replica is not None else ()
+        return disk, len(disk.records), len(disk.tails), process, known, process and process.applied
 
     @staticmethod
     def _check_lines(place: str, fold: Fold) -> None:

@@ -218,6 +218,7 @@ class Run:
         first = vector(hosts[0].log.disk.lines.values())
         return not self._detached() and all(
             not host.cloned
+            and host.knows_that_all_is_sent
             and host.process is not None
             and host.joined
             and host.process.idle
