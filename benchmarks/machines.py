@@ -54,7 +54,7 @@ class Machine:
             key=self.keys.identity_public.hex(),
             hostname=self.hostname,
             serial=self.id[:12].upper(),
-            version="1",
+            version="9",
             ssh_port=_SSH_PORT,
             ccs_port=2222,
             listen="",

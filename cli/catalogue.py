@@ -25,11 +25,17 @@ _OPERATIONS = {
     "create": Entry("clusterconfig", "create", "Make a cluster, with this machine as its first member."),
     "join": Entry("joining", "join", "Join the cluster of another machine."),
     "addgroup": Entry("clusterconfig", "addgroup", "Add an empty group."),
+    "renamegroup": Entry("groups", "renamegroup", "Give a group another name."),
+    "deletegroup": Entry("groups", "deletegroup", "Delete a group; its machines go to another one."),
+    "setname": Entry("groups", "setname", "Give the cluster another name."),
     "setgroup": Entry("clusterconfig", "setgroup", "Put machines into a group; they inherit its settings."),
     "list": Entry("clusterconfig", "list_", "Show the cluster: its groups, and the machines in each."),
     "connstatus": Entry("clusterconfig", "connstatus", "Show the link to each machine, and why one is down."),
+    "communication": Entry("communication", "communication", "Show or change how machines reach each other."),
     "disconnect": Entry("clusterconfig", "disconnect", "Detach machines for a while; they stay members."),
     "reconnect": Entry("clusterconfig", "reconnect", "Take detached machines back."),
+    "prepjoin": Entry("communication", "prepjoin", "Announce a machine that is to join over CCS."),
+    "removemachine": Entry("clusterconfig", "removemachine", "Remove machines from the cluster for good."),
 }
 
 _MACHINE = {
@@ -37,8 +43,26 @@ _MACHINE = {
     "set": Entry("machine", "set_", "Change what this machine says of itself."),
 }
 
+_USERS = {
+    "list": Entry("userconfig", "list_", "Show who may log in, as what, and how."),
+    "new": Entry("userconfig", "new", "Let somebody log in."),
+    "edit": Entry("userconfig", "edit", "Change how somebody logs in, or as what."),
+    "delete": Entry("userconfig", "delete", "Let somebody log in no more."),
+}
+
+_LEVELS = {
+    "copy": Entry("levels", "copy", "Let another level say the same of some keys."),
+    "move": Entry("levels", "move", "Let another level say what one says, which then says nothing of it."),
+    "delete": Entry("levels", "delete", "Let a level say nothing of some keys any more."),
+}
+
 #: Commands that have commands of their own.
-FAMILIES: Mapping[str, Mapping[str, Entry]] = {CLUSTERCONFIG: _OPERATIONS, "machine": _MACHINE}
+FAMILIES: Mapping[str, Mapping[str, Entry]] = {
+    CLUSTERCONFIG: _OPERATIONS,
+    "machine": _MACHINE,
+    "userconfig": _USERS,
+    "clusterset": _LEVELS,
+}
 
 #: Heading of the help -> commands.
 SECTIONS: Mapping[str, Mapping[str, Entry]] = {
@@ -46,12 +70,18 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "init": Entry("init", "init", "Make the store of this machine."),
         "machine": Entry("", "", "Show or change what this machine says of itself."),
         "serve": Entry("serve", "serve", "Run the daemon in the foreground, until SIGTERM."),
+        "featurekey": Entry("featurekey", "featurekey", "Show or set this machine's feature key."),
         "status": Entry("status", "status", "Show this machine, its daemon and its digest."),
-        "passwd": Entry("passwd", "passwd", "Give a user another password."),
+        "backup": Entry("backup", "backup", "Save this machine's store and keys to a file, also while it serves."),
+        "restore": Entry("backup", "restore", "Make a store of a backup."),
+        "repair": Entry("repair", "repair", "Say what a damaged store has lost, and make a whole one of it."),
         "demo": Entry("demo", "demo", "Show the main job: three machines on this host, a cut, a merge, the audit log."),
     },
     "The cluster": {
         CLUSTERCONFIG: Entry("", "", "Make a cluster, join one, and arrange its machines."),
+        "clustermode": Entry("levels", "clustermode", "Show or change the mode."),
+        "clusterset": Entry("", "", "Copy, move or delete settings between levels."),
+        "clustershow": Entry("levels", "clustershow", "Show at which levels each setting is kept."),
         "clustercheck": Entry("clustercheck", "clustercheck", "Show what was changed on both sides of a cut."),
     },
     "Settings": {
@@ -65,6 +95,12 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "showconfig": Entry("showconfig", "showconfig", "Print settings as a configuration file."),
         "saveconfig": Entry("showconfig", "saveconfig", "Save settings to a configuration file."),
         "loadconfig": Entry("loadconfig", "loadconfig", "Set every key of a configuration file, as one event."),
+        "rollbackconfig": Entry("rollbackconfig", "rollbackconfig", "Take changes of settings back, as a new change."),
+    },
+    "Users": {
+        "userconfig": Entry("", "", "Say who may log in, as what, and how."),
+        "shell": Entry("shell", "shell", "Give one command after another, at a prompt."),
+        "passwd": Entry("passwd", "passwd", "Give a user another password."),
     },
     "History": {
         "log": Entry("log", "log", "Show who changed what, where, when and why."),

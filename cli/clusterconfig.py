@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
+from cluster_store import bootstrap
 from cluster_store.core.cluster import Cluster
 from cluster_store.core.commands import (
     AddGroup,
@@ -17,25 +17,20 @@ from cluster_store.core.commands import (
     DetachMachines,
     MoveMachines,
     ReconnectMachines,
+    RemoveMachines,
 )
 from cluster_store.core.errors import Refused
 
-from .parameters import Comment, Machines
-from .session import Session
-from .tables import print_table, print_tree
-
-
-class By(StrEnum):
-    """How the members of a cluster name each other."""
-
-    HOSTNAME = "hostname"
-    IP = "ip"
+from . import prompts
+from .parameters import By, ByOption, Comment, Machines
+from .session import Session, note
+from .tables import print_facts, print_table, print_tree
 
 
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The cluster's name.")],
-    by: Annotated[By | None, typer.Option("--by", help="How members dial each other.", case_sensitive=False)] = None,
+    by: ByOption = None,
     comment: Comment = "",
 ) -> None:
     """Make a cluster, with this machine as its first member.
@@ -52,7 +47,9 @@ def create(
 def _way_to_dial(session: Session) -> tuple[By, str]:
     """Return how members are to dial each other, and why."""
     with session.read() as store:
-        machine = store.cluster().machines[store.me]
+        machine = store.cluster().machines.get(store.me)
+    if machine is None:
+        return By.HOSTNAME, ""  # the command itself is refused
     try:
         socket.getaddrinfo(machine.hostname, None)
     except (OSError, UnicodeError):
@@ -98,6 +95,58 @@ def reconnect(context: typer.Context, machines: Machines, comment: Comment = "")
     """Take detached machines back."""
     command = ReconnectMachines(machines=tuple(machines), comment=comment)
     _perform(context.obj, command, f"{', '.join(machines)}: taken back")
+
+
+def removemachine(
+    context: typer.Context,
+    machines: Machines,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    comment: Comment = "",
+) -> None:
+    """Remove machines from the cluster for good.
+
+    A removed machine stands alone and goes on doing what it did: what it inherited becomes its own. Its keys are
+    refused from then on; one that cannot be reached now is told so at its next contact. Removing all machines
+    dissolves the cluster. A machine can always remove itself, also while it is cut off.
+    """
+    session: Session = context.obj
+    if prompts.at_terminal() and not yes and not _agreed(session, machines):
+        raise Refused("the removal was not confirmed", "nothing was done")
+    linked = _linked(session)
+    result = session.submit(RemoveMachines(machines=tuple(machines), comment=comment))
+    names = result["machines"]
+    session.report(result, f"{', '.join(names)}: removed from the cluster")
+    if "former" in result:
+        note(f"this machine stands alone now; what it was before is kept in {result['former']}")
+        if result["left"] and not linked.intersection(result["left"]):
+            note(f"no member has heard of it: remove {', '.join(names)} on one of {', '.join(result['left'])} too")
+        if result["lost"]:
+            note(f"could not be taken along, and must be set again: {', '.join(result['lost'])}")
+    elif away := [name for name in names if name not in linked]:
+        note(f"{', '.join(away)}: not linked to this machine now, and told so at the next contact")
+
+
+def _agreed(session: Session, names: list[str]) -> bool:
+    """Show what a removal comes to; say whether somebody wants it."""
+    with session.read() as store:
+        cluster = store.cluster()
+        me = store.me
+    gone = [cluster.machine(name) for name in names]
+    if len({machine.id for machine in gone}) == len(cluster.machines):
+        note(f"These are all machines of the cluster {cluster.name}: it is dissolved.")
+    if any(machine.id == me for machine in gone):
+        note("This machine is one of them: it stands alone then, with the settings that it has.")
+    return prompts.confirm(f"Remove {', '.join(machine.hostname for machine in gone)} for good?")
+
+
+def _linked(session: Session) -> set[str]:
+    """Return the hostnames of the members that this machine has a link to."""
+    status = bootstrap.ask_daemon(session.root, "connstatus") or {"machines": []}
+    return {
+        machine["hostname"]
+        for machine in status["machines"]
+        if machine["state"] == "connected" and machine["last_contact"] is not None
+    }
 
 
 def _perform(session: Session, command: Command, done: str) -> None:
@@ -154,12 +203,24 @@ def _print_tree(tree: dict[str, Any]) -> None:
     print_tree(f"Cluster {tree['cluster']}", branches)
 
 
-def connstatus(context: typer.Context) -> None:
+def connstatus(
+    context: typer.Context,
+    machine: Annotated[str | None, typer.Argument(metavar="[MACHINE]", help="Everything about this one.")] = None,
+) -> None:
     """Show the link to each machine, and why one is down."""
     status = context.obj.execute("connstatus")
+    if machine is not None:
+        with context.obj.read() as store:
+            wanted = store.cluster().machine(machine).id
+        status["machines"] = [told for told in status["machines"] if told["id"] == wanted]
     names = ("hostname", "group", "state", "reason", "last_contact", "behind", "ahead")
 
     def words() -> None:
+        if machine is not None:
+            (told,) = status["machines"]
+            told["epoch"] = " since ".join(filter(None, told["epoch"].values()))
+            print_facts({name.replace("_", " "): "" if fact is None else str(fact) for name, fact in told.items()})
+            return
         facts = (map(machine.get, names) for machine in status["machines"])
         rows = (["" if fact is None else str(fact) for fact in row] for row in facts)
         print_table([name.replace("_", " ") for name in names], rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -11,14 +12,12 @@ import typer
 
 from cluster_store.adapters.sqlite_reader import StoreReader
 from cluster_store.core.cluster import Cluster
-from cluster_store.core.errors import NotFound
 from cluster_store.core.graph import Graph, nearest_shown
 from cluster_store.core.history import Filter, came_after, describe, read_event, to_json
 from cluster_store.core.naming import SHORT_ID_DIGITS, one_line
 from cluster_store.core.state import Appended
-from cluster_store.core.types import MachineId
 
-from .moments import Since, Until, chosen_by, local_time
+from .moments import Since, Until, chosen_by, local_time, machine_named
 from .session import Session, print_json, say
 
 #: How often the store is looked at for more, seconds.
@@ -64,23 +63,6 @@ def log(
         _follow(session, mark, wanted.takes)
 
 
-def machine_named(name: str | None, cluster: Cluster) -> MachineId:
-    """Return the id of a machine that is or was a member, ``""`` where none was named. Raises NotFound, Refused."""
-    if name is None:
-        return MachineId("")
-    try:
-        return cluster.machine(name).id
-    except NotFound:
-        gone = [
-            machine
-            for machine, hostname in cluster.removed.items()
-            if name == machine or name.casefold() == hostname.casefold()
-        ]
-        if len(gone) != 1:
-            raise
-        return gone[0]
-
-
 def _chosen(
     store: StoreReader, wanted: Filter, takes: Callable[[Appended], bool], number: int | None
 ) -> Iterable[Appended]:
@@ -113,6 +95,8 @@ def _follow(session: Session, mark: tuple[str, int], takes: Callable[[Appended],
     The store is opened anew each time: a join puts another file in its place, whose log is told from its beginning.
     """
     while True:
+        # Whoever follows through a pipe waits for it.
+        sys.stdout.flush()
         time.sleep(_INTERVAL_S)
         with session.read() as store, store.snapshot():
             now = (store.cluster_id, store.count)

@@ -6,7 +6,8 @@ whatever else the arguments say goes the usual way, through ``get.py``, to the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .failures import DONE
@@ -14,6 +15,8 @@ from .session import Session, print_json, say
 
 if TYPE_CHECKING:
     from cluster_store.core.settings import Value
+
+    from .views import View
 
 _OPTIONS = {"--machine": "machine", "--level": "level", "--default": "default"}
 
@@ -26,7 +29,7 @@ def quick(arguments: Sequence[str]) -> tuple[Session, dict[str, Any]] | None:
     rest = list(reversed(arguments))
     while rest:
         word = rest.pop()
-        if word == "--store" and rest and not words:
+        if word == "--store" and rest and not words and session.login is None:
             session.store = rest.pop()
         elif word == "--json":
             session.as_json = True
@@ -51,6 +54,8 @@ def show(
     level: str | None = None,
     default: str | None = None,
     raw: bool = False,
+    at: str | None = None,
+    as_known_by: str | None = None,
 ) -> int:
     """Print a key's value: the effective one here or on a named machine, or the one that a level keeps.
 
@@ -61,6 +66,8 @@ def show(
         level: as an operator writes it; with it ``machine`` means nothing.
         default: printed where the key is not set.
         raw: print a string without its quotes.
+        at: when, None for now.
+        as_known_by: a machine's name or id; None is what is known here.
 
     Raises:
         NotFound: the key is not set and there is no default.
@@ -72,7 +79,7 @@ def show(
     from cluster_store.core.settings import effective
 
     values.check_key(key)
-    with session.read() as store, store.snapshot():
+    with _view(session, at, as_known_by) as store:
         cluster = store.cluster()
         if level is not None:
             levels, where = [cluster.level(level)], f"at {level}"
@@ -82,11 +89,14 @@ def show(
         found = effective(store, levels, key)
         shown = show_level(found.level, cluster) if found else None
     if found is not None:
-        text = secret_text(key, found)
+        text = secret_text(session, key, found)
     elif default is not None:
         text = values.parse_argument(default)
     else:
-        raise NotFound(f"{key} is not set {where}", f"'set {key} VALUE' sets it; 'get --default VALUE' does without")
+        raise NotFound(
+            f"{key} {'is' if at is None else 'was'} not set {where}",
+            f"'set {key} VALUE' sets it; 'get --default VALUE' does without",
+        )
     if session.as_json:
         import msgspec
 
@@ -96,12 +106,26 @@ def show(
     return DONE
 
 
-def secret_text(key: str, value: Value) -> str:
-    """Return a value's JSON text, that of a secret too: whoever can open the store owns it. Raises NotFound."""
-    from cluster_store.core.errors import NotFound
+@contextmanager
+def _view(session: Session, at: str | None, known_by: str | None) -> Iterator[View]:
+    if at is None and known_by is None:
+        with session.read() as store, store.snapshot():
+            yield store
+    else:
+        from .views import view
+
+        with view(session, at, known_by) as past:
+            yield past
+
+
+def secret_text(session: Session, key: str, value: Value) -> str:
+    """Return a value's JSON text, that of a secret too where whoever asks may see it. Raises NotFound and Refused."""
+    from cluster_store.core.errors import NotFound, Refused
 
     if isinstance(value.value, str):
         return value.value
+    if not session.sees_secrets:
+        raise Refused(f"{key} is secret", "an administrator can see its value")
     if value.lane.text is None:
         raise NotFound(f"{key} is secret and its value is not in this store", f"set it again: 'set {key} --secret'")
     return value.lane.text

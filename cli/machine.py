@@ -12,6 +12,7 @@ from cluster_store.core.commands import ChangeMachine
 
 from . import network
 from .parameters import CcsPort, Comment, Interfaces, Listen, PlatformVersion, SshPort
+from .session import Session
 from .tables import print_facts
 
 
@@ -20,8 +21,7 @@ def show(context: typer.Context) -> None:
 
     Other members know it by this too.
     """
-    with context.obj.read() as store:
-        machine = store.cluster().machines[store.me]
+    machine = _this(context.obj)
     told = {
         "machine": machine.id,
         "hostname": machine.hostname,
@@ -57,8 +57,7 @@ def set_(
     What is not given stays. The interfaces given replace all that it had. A running daemon listens at its new
     place at once; other members dial it there as soon as they hear of it.
     """
-    with context.obj.read() as store:
-        machine = store.cluster().machines[store.me]
+    machine = _this(context.obj)
     interfaces = network.interfaces(interface) if interface else None
     address = network.address(listen) if listen else listen
     if all(given is None for given in (hostname, interfaces, platform_version, ssh_port, ccs_port, listen, serial)):
@@ -78,6 +77,14 @@ def set_(
     )
     ports = {"ssh_port": ssh or machine.ssh_port, "ccs_port": ccs or machine.ccs_port}
     context.obj.report(result, "changed", **ports)
+
+
+def _this(session: Session) -> Machine:
+    """Return this machine, as it was last where it is no member any more."""
+    with session.read() as store:
+        machine = store.cluster().machine_or_removed(store.me)
+    assert machine is not None
+    return machine
 
 
 def _ports(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
+
+from cluster_store.adapters.local_client import LOGIN_VARIABLE
 
 from . import lookup
 from .failures import guarded
@@ -12,6 +15,10 @@ from .failures import guarded
 
 def run() -> NoReturn:
     """Be the program ``cluster-store``."""
+    if LOGIN_VARIABLE in os.environ:
+        from . import logins
+
+        logins.take_terminal()
     sys.exit(main(sys.argv[1:]))
 
 
@@ -29,7 +36,8 @@ def _dispatch(arguments: Sequence[str], program: str) -> int:
     asked = lookup.quick(arguments) if program == "cluster-store" else None
     if asked is not None:
         session, parameters = asked
-        return lookup.show(session, **parameters)
+        with session.damage_explained():
+            return lookup.show(session, **parameters)
     from .program import perform
 
     return perform(arguments, program)

@@ -1,4 +1,4 @@
-"""Times as operators write and read them, and the events of the log that they stand for."""
+"""Times and machines of the past as operators name them, and the events of the log that they stand for."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import msgspec
 import typer
 
 from cluster_store.adapters.sqlite_reader import StoreReader
-from cluster_store.core.errors import InvalidValue
+from cluster_store.core.cluster import Cluster
+from cluster_store.core.errors import InvalidValue, NotFound
 from cluster_store.core.history import read_event, with_past
 from cluster_store.core.naming import iso_time
 from cluster_store.core.state import Appended
-from cluster_store.core.types import RecordId
+from cluster_store.core.types import MachineId, RecordId
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -88,3 +89,20 @@ def local_time(milliseconds: int) -> str:
         return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except (OverflowError, OSError, ValueError):
         return iso_time(milliseconds)
+
+
+def machine_named(name: str | None, cluster: Cluster) -> MachineId:
+    """Return the id of a machine that is or was a member, ``""`` where none was named. Raises NotFound, Refused."""
+    if name is None:
+        return MachineId("")
+    try:
+        return cluster.machine(name).id
+    except NotFound:
+        gone = [
+            machine.id
+            for machine in cluster.removed.values()
+            if name == machine.id or name.casefold() == machine.hostname.casefold()
+        ]
+        if len(gone) != 1:
+            raise
+        return gone[0]

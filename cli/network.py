@@ -48,8 +48,8 @@ def interfaces(given: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def host_and_port(text: str) -> tuple[str, int]:
-    """Return host and port of HOST[:PORT], an IPv6 address in brackets; 22 where there is no port.
+def host_and_port(text: str, usual: int = SSH_PORT) -> tuple[str, int]:
+    """Return host and port of HOST[:PORT], an IPv6 address in brackets; the usual one where there is no port.
 
     Raises:
         BadParameter: it is not of that form.
@@ -64,7 +64,7 @@ def host_and_port(text: str) -> tuple[str, int]:
     if not host or ":" in port:
         raise typer.BadParameter(f"'{text}' is not of the form HOST[:PORT]; an IPv6 address stands in brackets")
     if not port:
-        return host, SSH_PORT
+        return host, usual
     if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 1 << 16):
         raise typer.BadParameter(f"'{port}' is no port")
     return host, int(port)

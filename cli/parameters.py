@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
+
+
+class By(StrEnum):
+    """How the members of a cluster name each other."""
+
+    HOSTNAME = "hostname"
+    IP = "ip"
+
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="Dotted parts, for example smtp.banner.")]
 Elements = Annotated[list[str], typer.Argument(metavar="ELEMENT", help="JSON; a bare word is a string.")]
@@ -24,7 +33,10 @@ Machine = Annotated[
 ViewedLevel = Annotated[
     str | None, typer.Option("--level", metavar="LEVEL", help="What this level keeps, instead of what is effective.")
 ]
+ByOption = Annotated[By | None, typer.Option("--by", help="How members dial each other.", case_sensitive=False)]
 Comment = Annotated[str, typer.Option("-m", "--comment", metavar="TEXT", help="Why, for the audit log.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would come of it, and change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Prefix = Annotated[str, typer.Option("--prefix", metavar="P", help="Only keys that begin with this.")]
 PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read it from standard input.")]
 

@@ -11,22 +11,28 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from .catalogue import COMMANDS, FAMILIES, SECTIONS, Entry
+from . import logins, prompts
+from .catalogue import CLUSTERCONFIG, COMMANDS, FAMILIES, SECTIONS, Entry
 from .failures import DONE, REFUSED, USAGE, complain
 from .session import Session, note, say
 
+#: The program whose commands everything else is made of.
+_PROGRAM = "cluster-store"
 _PURPOSE = "A masterless, audited configuration store for machines that get cut off from each other."
 _NEGATIVE_NUMBER = re.compile(r"-\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 #: No argument of a process can hold it.
 _SHIELD = "\0"
 
 
-def perform(arguments: Sequence[str], program: str) -> int:
-    """Run a program with typer and return its exit status."""
+def perform(arguments: Sequence[str], program: str, session: Session | None = None) -> int:
+    """Run a program with typer, in a session that goes on or one of its own; return its exit status."""
     group = _group(program)
     try:
         # Not through the group's own main(), which has ways of its own with interrupts and closed pipes.
-        with group.make_context(program, list(arguments), obj=Session()) as context:
+        with (
+            group.make_context(program, list(arguments), obj=session or Session()) as context,
+            context.obj.damage_explained(),
+        ):
             status = group.invoke(context)
     except typer.Exit as end:
         return end.exit_code
@@ -49,6 +55,8 @@ def _take_json(context: typer.Context, value: bool) -> None:
 
 
 def _take_store(context: typer.Context, value: str | None) -> None:
+    if value and context.obj.login is not None:
+        logins.refuse_store()
     context.obj.store = value or context.obj.store
 
 
@@ -97,6 +105,18 @@ class _Command(TyperCommand):
         rest = super().parse_args(ctx, list(_shielded(args)))
         ctx.params = {name: _bare(value) for name, value in ctx.params.items()}
         return rest
+
+    def invoke(self, ctx: Any) -> Any:
+        login = ctx.obj.login
+        if login is not None:
+            logins.check(login, _name_of(ctx), ctx.params)
+        return super().invoke(ctx)
+
+
+def _name_of(context: Any) -> str:
+    """Return a command's name, that of its family before it."""
+    family = context.parent.info_name
+    return f"{family} {context.info_name}" if family in FAMILIES else str(context.info_name)
 
 
 def _shielded(arguments: list[str]) -> Iterator[str]:
@@ -170,6 +190,11 @@ def _group(name: str) -> _Group:
     @app.callback(invoke_without_command=True)
     def entrance(context: typer.Context) -> None:
         if context.invoked_subcommand is None:
+            if name == CLUSTERCONFIG and prompts.at_terminal():
+                from . import menus
+
+                menus.run(context.obj, lambda words: perform(words, _PROGRAM, context.obj.again()))
+                raise typer.Exit(DONE)
             note(context.get_help())
             raise typer.Exit(USAGE)
 

@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from cluster_store.core.errors import InvalidValue
+from cluster_store.core.naming import counted
 from cluster_store.core.state import Appended
 from cluster_store.replaying import Replayed
 from cluster_store.replaying import replay as rebuild
@@ -79,7 +80,7 @@ def _to_json(outcome: Replayed) -> dict[str, Any]:
 
 
 def _tell(outcome: Replayed) -> None:
-    say(f"{outcome.records} records, digest {outcome.digest}")
+    say(f"{counted(outcome.records, 'record')}, digest {outcome.digest}")
     if outcome.documents:
         note(f"these documents do not say what the records say: {', '.join(outcome.documents)}")
     if outcome.live_digest is None:

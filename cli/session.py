@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from cluster_store import bootstrap
 if TYPE_CHECKING:
     from cluster_store.adapters.sqlite_reader import StoreReader
     from cluster_store.core.commands import Command
+    from cluster_store.core.roles import Caller
 
 #: Names the store's folder where --store does not.
 STORE_VARIABLE = "CLUSTER_STORE"
@@ -35,6 +37,14 @@ class Session:
         """
         self.store = store
         self.as_json = as_json
+        #: The level that commands are about which name none, in a shell session: as an operator writes it.
+        self.mode: str | None = None
+
+    def again(self) -> Session:
+        """Return a session for another command of the same run."""
+        session = Session(self.store)
+        session.mode = self.mode
+        return session
 
     @property
     def root(self) -> Path:
@@ -46,18 +56,65 @@ class Session:
 
         return platformdirs.user_data_path("cluster-store", appauthor=False)
 
+    @property
+    def login(self) -> Caller | None:
+        """Who has logged in and is served here; None where it is the owner of the store's files.
+
+        Raises:
+            Refused: the login has ended.
+        """
+        return bootstrap.whoami(self.root)
+
+    @property
+    def user(self) -> str:
+        """Who is served, as the log names them."""
+        from cluster_store.adapters.local_socket import os_user
+
+        login = self.login
+        return login.user if login is not None else os_user(None)
+
+    @property
+    def sees_secrets(self) -> bool:
+        """Whether the values of secrets are shown to whoever is served."""
+        from cluster_store.core.roles import sees_secrets
+
+        login = self.login
+        return login is None or sees_secrets(login.role)
+
     def read(self) -> StoreReader:
         """Open the store for reading. Raises StoreError and its kin."""
-        return bootstrap.read(self.root)
+        return bootstrap.read(self.root, secrets=self.sees_secrets)
 
     def submit(self, command: Command) -> dict[str, Any]:
         """Have a command carried out; return its result once it is durable. Raises ClusterStoreError."""
-        return bootstrap.submit(self.root, command)
+        return bootstrap.submit(self.root, self.aimed(command))
+
+    def aimed(self, command: Command) -> Command:
+        """Return a command that is about a level at the session's mode, where it names none and there is a mode."""
+        if self.mode is None or getattr(command, "level", "") is not None:
+            return command
+        import msgspec
+
+        return msgspec.structs.replace(command, level=self.mode)
 
     def execute(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Have an operation done; somebody at a terminal is told how it goes on. Raises ClusterStoreError."""
         progress = note if sys.stderr.isatty() else bootstrap.silent
         return bootstrap.execute(self.root, operation, arguments, progress)
+
+    @contextmanager
+    def damage_explained(self) -> Iterator[None]:
+        """Tell of the store's damage in the place of what failed over it, which nobody foresaw.
+
+        The bytes of a damaged store may come to anything; where it is whole, the failure is the program's own.
+        """
+        try:
+            yield
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            damage = bootstrap.damage(self.root)
+            if damage is None:
+                raise
+            raise damage from error
 
     def show(self, document: Any, words: Callable[[], None] | None = None) -> None:
         """Print one JSON document, or call ``words`` to tell people the same.
@@ -108,5 +165,7 @@ def say(text: str) -> None:
 
 def note(text: str) -> None:
     """Tell people something that is not the answer: on standard error."""
+    # Where both go to one place, what was said before stands before it.
+    sys.stdout.flush()
     sys.stderr.write(text + "\n")
     sys.stderr.flush()

@@ -15,7 +15,8 @@ from cluster_store.core.errors import StoreError
 from cluster_store.formats import ENDINGS, write_config
 
 from .parameters import Machine, Prefix, ViewedLevel, refuse_both
-from .session import Session, note, print_bytes
+from .session import note, print_bytes
+from .views import AsKnownBy, At, View, machine_in, view
 
 
 class Format(StrEnum):
@@ -35,15 +36,19 @@ def showconfig(
     level: ViewedLevel = None,
     machine: Machine = None,
     prefix: Prefix = "",
+    at: At = None,
+    as_known_by: AsKnownBy = None,
     format: Written = None,  # noqa: A002 - the option's own name
     nested: Nested = False,
 ) -> None:
     """Print settings as a configuration file.
 
-    What is effective on this machine, on another one, or what a level keeps of its own. Secrets are left out.
+    What is effective on this machine, on another one, or what a level keeps of its own. Secrets are left out. With
+    --at, as it was then: names of machines, groups and levels are those of that time too.
     """
     refuse_both(context, machine, level)
-    found, secrets = _settings(context.obj, machine, level, prefix)
+    with view(context.obj, at, as_known_by) as shown:
+        found, secrets = _settings(shown, machine, level, prefix)
     print_bytes(write_config(found, format or Format.JSON, nested=nested, exact=False).encode())
     _tell_of(secrets)
 
@@ -63,7 +68,8 @@ def saveconfig(
     owner only.
     """
     refuse_both(context, machine, level)
-    found, secrets = _settings(context.obj, machine, level, prefix)
+    with view(context.obj, None, None) as shown:
+        found, secrets = _settings(shown, machine, level, prefix)
     text = write_config(found, format or ENDINGS.get(PurePath(file).suffix.lower(), Format.JSON), nested=nested)
     if file == "-":
         print_bytes(text.encode())
@@ -74,17 +80,14 @@ def saveconfig(
     _tell_of(secrets)
 
 
-def _settings(
-    session: Session, machine: str | None, level: str | None, prefix: str
-) -> tuple[dict[str, str], list[str]]:
+def _settings(looked_at: View, machine: str | None, level: str | None, prefix: str) -> tuple[dict[str, str], list[str]]:
     """Return keys and JSON text of what is asked for, and the keys that are secret."""
-    with session.read() as store, store.snapshot():
-        cluster = store.cluster()
-        if level is not None:
-            found = settings.settings_at(store, cluster.level(level), prefix)
-        else:
-            asked = cluster.machine(machine).id if machine else store.me
-            found = settings.effective_settings(store, cluster.levels_for(asked), prefix)
+    cluster = looked_at.cluster()
+    if level is not None:
+        found = settings.settings_at(looked_at, cluster.level(level), prefix)
+    else:
+        levels = cluster.levels_for(machine_in(looked_at, machine).id)
+        found = settings.effective_settings(looked_at, levels, prefix)
     shown = {key: value.value for key, value in found.items() if isinstance(value.value, str)}
     return shown, sorted(found.keys() - shown.keys())
 

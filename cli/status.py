@@ -9,6 +9,7 @@ import typer
 from cluster_store import bootstrap
 from cluster_store.core.conflicts import conflicts
 from cluster_store.core.digest import digest, lanes_digest
+from cluster_store.core.naming import iso_time, show_removal
 
 from .session import Session
 from .tables import print_facts
@@ -27,7 +28,9 @@ def status(context: typer.Context) -> None:
 def _status(session: Session) -> dict[str, Any]:
     with session.read() as store, store.snapshot():
         cluster = store.cluster()
-        machine = cluster.machines[store.me]
+        machine = cluster.machine_or_removed(store.me)
+        assert machine is not None
+        left = cluster.departure(store.me)
         group = cluster.groups.get(machine.group)
         told = {
             "machine": machine.id,
@@ -44,14 +47,19 @@ def _status(session: Session) -> dict[str, Any]:
             "lanes_digest": lanes_digest(store),
             "conflicts": len(conflicts(store)),
             "detached": machine.detached is not None,
+            "removed": show_removal(left, "this machine") if left is not None else None,
+            "epoch": {"reason": machine.epoch_reason, "since": iso_time(machine.epoch_begun)},
+            "twin": None,
         }
     daemon = bootstrap.ask_daemon(session.root, "status")
     if daemon is not None:
-        told |= {name: daemon[name] for name in ("serving", "ssh_port", "ccs_port")}
+        told |= {name: daemon[name] for name in ("serving", "ssh_port", "ccs_port", "removed", "twin")}
     return told
 
 
 def _word(fact: Any) -> str:
+    if isinstance(fact, dict):
+        return " since ".join(filter(None, fact.values()))
     if isinstance(fact, bool):
         return "yes" if fact else "no"
     return "none" if fact is None else str(fact)

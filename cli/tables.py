@@ -22,9 +22,12 @@ _UNBOUNDED = 100_000
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows under their columns' names."""
     from rich import box
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    # What a row is about is never cut; everything else makes room for it.
+    first, *others = columns
+    heads = [Column(first, no_wrap=True, overflow="ignore"), *(Column(name, overflow="fold") for name in others)]
+    table = Table(*heads, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for row in rows:
         table.add_row(*map(_shown, row))
     _console().print(table)

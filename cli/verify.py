@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
 from cluster_store import bootstrap
 from cluster_store.core.chain import Fault
+from cluster_store.core.naming import counted
 from cluster_store.verify import Report
 from cluster_store.verify import verify as check
 
 from .failures import BAD, DONE
+from .progress import progress_bar
 from .session import note, say
 
 
@@ -30,25 +29,10 @@ def verify(
     Hashes, chains, signatures, the tables and documents that follow from the records, and the file itself.
     Exit status 3: it is not. Then the first bad record is named, and what can still be relied on.
     """
-    with bootstrap.audit(context.obj.root) as store, _progress() as progress:
+    with bootstrap.audit(context.obj.root) as store, progress_bar("verifying") as progress:
         report = check(store, every_signature=every_signature, progress=progress)
     context.obj.show(_to_json(report), lambda: _tell(report))
     return BAD if report.found else DONE
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Give what shows how far it is, to somebody who is there to see it."""
-    if not sys.stderr.isatty():
-        yield lambda *_: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("verifying", total=None)
-        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None)
 
 
 def _to_json(report: Report) -> dict[str, Any]:
@@ -80,8 +64,8 @@ def _finding(fault: Fault, report: Report) -> dict[str, Any]:
 def _tell(report: Report) -> None:
     if not report.found:
         say(
-            f"all is as it was written: {report.records} records, {report.documents} documents, "
-            f"{report.signatures} signatures checked"
+            f"all is as it was written: {counted(report.records, 'record')}, "
+            f"{counted(report.documents, 'document')}, {counted(report.signatures, 'signature')} checked"
         )
         return
     for fault in report.faults:
@@ -92,4 +76,4 @@ def _tell(report: Report) -> None:
     if report.first is not None:
         say(f"the first bad record is {report.name(report.first)}")
     say(f"still trustworthy: {report.trustworthy()}")
-    note("restore the store from a backup, or make it anew and join: the other machines have the records")
+    note("run 'cluster-store repair': it says what is lost, and how to get it back")

@@ -8,20 +8,23 @@ beside whoever writes. Importing this is cheap: a command loads what is behind t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster_store.adapters import local_client
 from cluster_store.adapters.local_client import NoDaemon
 from cluster_store.adapters.store_folder import StoreFolder
-from cluster_store.core.errors import StoreError, StoreLocked
+from cluster_store.core.errors import Refused, StoreError, StoreLocked
 
 if TYPE_CHECKING:
     from cluster_store.adapters.sqlite_audit import SqliteAudit
     from cluster_store.adapters.sqlite_reader import StoreReader
+    from cluster_store.backup import Manifest, Restored
     from cluster_store.core.commands import Card, Command
+    from cluster_store.core.roles import Caller
+    from cluster_store.mending import Member, Outcome
 
 #: Called with a sentence while a long operation goes on.
 Progress = Callable[[str], None]
@@ -49,7 +52,9 @@ def execute(root: Path, operation: str, arguments: Mapping[str, Any], progress: 
         try:
             return local_client.call(folder.socket, operation, arguments, progress)
         except NoDaemon:
-            pass
+            # A login's process must not do by itself what the daemon would have refused.
+            if local_client.login() is not None:
+                raise _daemon_gone() from None
         try:
             return _alone(folder, operation, arguments, progress)
         except StoreLocked:
@@ -110,15 +115,59 @@ def serve(root: Path, ready: Callable[[dict[str, Any]], None]) -> None:
     from cluster_store import daemon
 
     folder = _existing(root)
-    with folder.lock("cluster-store serve"):
+    with _held(folder, "serve"):
         asyncio.run(daemon.serve(folder, ready))
 
 
-def read(root: Path) -> StoreReader:
-    """Open a store for reading, beside whoever writes to it. Raises StoreError and its kin."""
+@contextmanager
+def _held(folder: StoreFolder, what: str) -> Iterator[None]:
+    """Hold a store for writing, waiting for a command that is at work; a daemon is not waited for.
+
+    Raises StoreLocked, which says who holds it.
+    """
+    if local_client.login() is not None:
+        raise Refused(f"'{what}' works on the login host only", "run it there, as the owner of the store")
+    deadline = time.monotonic() + _PATIENCE_S
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(folder.lock(f"cluster-store {what}"))
+                break
+            except StoreLocked:
+                if time.monotonic() > deadline or ask_daemon(folder.root, "status") is not None:
+                    raise
+            time.sleep(0.05)
+        yield
+
+
+def read(root: Path, *, secrets: bool = True) -> StoreReader:
+    """Open a store for reading, beside whoever writes to it, with the values of secrets or without.
+
+    Raises StoreError and its kin.
+    """
     from cluster_store.adapters.sqlite_reader import StoreReader
 
-    return StoreReader(StoreFolder(root).database)
+    return StoreReader(StoreFolder(root).database, secrets=secrets)
+
+
+def whoami(root: Path) -> Caller | None:
+    """Return whose login this process serves, None where it serves the owner of the store's files.
+
+    Raises:
+        Refused: the login has ended.
+    """
+    if local_client.login() is None:
+        return None
+    from cluster_store.core.roles import Caller
+
+    told = ask_daemon(root, "whoami")
+    if told is None:
+        raise _daemon_gone()
+    return Caller(told["user"], told["role"], told["auth"])
+
+
+def _daemon_gone() -> StoreError:
+    return StoreError("the daemon that this login went through is gone", "log in again once it runs")
 
 
 def audit(root: Path) -> AbstractContextManager[SqliteAudit]:
@@ -128,12 +177,69 @@ def audit(root: Path) -> AbstractContextManager[SqliteAudit]:
     return SqliteAudit.open(StoreFolder(root).database)
 
 
+def backup(root: Path, target: Path | None, *, force: bool, progress: Progress) -> Manifest:
+    """Write a backup to a file, or to standard output; see ``backup.save``."""
+    import sys
+
+    from cluster_store import backup
+
+    return backup.save(_existing(root), target or sys.stdout.buffer, force=force, progress=progress)
+
+
+def restore(root: Path, source: Path | None, *, force: bool, progress: Progress) -> Restored:
+    """Make a store of a backup from a file, or from standard input; see ``backup.restore``."""
+    import sys
+
+    from cluster_store import backup
+
+    folder = StoreFolder(root)
+    backup.prepare(folder)
+    with _held(folder, "restore"):
+        return backup.restore(folder, source or sys.stdin.buffer, force=force, progress=progress)
+
+
+def repair(root: Path, *, from_peers: bool, accept_loss: bool, member: Member | None, progress: Progress) -> Outcome:
+    """Examine a store and mend it where that can be done; see ``repair.repair``."""
+    from cluster_store import repair
+    from cluster_store.adapters import ssh_client
+    from cluster_store.adapters.ssh import SshTransport
+    from cluster_store.daemon import now
+
+    folder = StoreFolder(root)
+    repair.refuse_no_store(folder)
+    with _held(folder, "repair"):
+        return repair.repair(
+            folder,
+            from_peers=from_peers,
+            accept_loss=accept_loss,
+            member=member,
+            transport=SshTransport,
+            host_key=ssh_client.host_key,
+            clock=now,
+            progress=progress,
+        )
+
+
+def damage(root: Path) -> StoreError | None:
+    """Return what is wrong with a store where something is; see ``repair.damage``."""
+    from cluster_store import repair
+
+    return repair.damage(StoreFolder(root))
+
+
 def ask_daemon(root: Path, operation: str) -> dict[str, Any] | None:
     """Return the daemon's answer to an operation without arguments, None where no daemon runs."""
     try:
         return local_client.call(StoreFolder(root).socket, operation, {}, silent)
     except NoDaemon:
         return None
+
+
+def hash_password(password: str) -> str:
+    """Return the argon2id hash of a password, which is all that is ever kept of one."""
+    from cluster_store.adapters import passwords
+
+    return passwords.hash_password(password)
 
 
 def host_fingerprint(host: str, port: int) -> str:

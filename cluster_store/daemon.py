@@ -10,34 +10,43 @@ import contextlib
 import logging
 import os
 import signal
-import sqlite3
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, partial
 from typing import Any
 
 import msgspec
 
-from cluster_store import joining
-from cluster_store.adapters import local_socket, passwords
+from cluster_store import joining, leaving, previewing
+from cluster_store.adapters import local_socket, login_process, passwords, store_swap
 from cluster_store.adapters.keys import Keys
+from cluster_store.adapters.resolver import SystemResolver
 from cluster_store.adapters.sqlite_log import SqliteLog
-from cluster_store.adapters.store_folder import StoreFolder, sync_folder
-from cluster_store.core.cluster import ADMIN, Machine
-from cluster_store.core.commands import Card, ChangeMachine, ChangePassword, InitialiseMachine
+from cluster_store.adapters.store_folder import StoreFolder, stamp, sync_folder
+from cluster_store.core import roles
+from cluster_store.core.cluster import Machine, Removed
+from cluster_store.core.commands import Card, ChangeCommunication, ChangeMachine, InitialiseMachine, RemoveMachines
 from cluster_store.core.errors import ClusterStoreError, InvalidValue, Refused, StoreError, StoreMissing
 from cluster_store.core.records import machine_id
+from cluster_store.core.roles import Caller
 from cluster_store.core.types import MachineId
 from cluster_store.gatekeeper import Doorkeeper
 from cluster_store.links import Links
+from cluster_store.listening import CCS, SSH, Listeners, places_of
+from cluster_store.logins import Logins
+from cluster_store.lookups import check_hostnames
 from cluster_store.node import Node, open_node
-from cluster_store.ports import Listener, PeerAddress, Transport
+from cluster_store.ports import PeerAddress, Resolver, Transport
 from cluster_store.service import Progress, Service, command_of
 
 logger = logging.getLogger("cluster_store")
 
+#: How long a machine that leaves may take to tell whoever is linked, before it leaves anyway, seconds.
+_FAREWELL_S = 10.0
+#: Before it tries again what did not work, seconds.
+_AGAIN_S = 5.0
+#: How long whoever removes this machine is kept waiting until it stands alone, seconds.
+_LEAVING_S = 60.0
 #: Between two rounds of housekeeping, seconds.
 _HOUSEKEEPING_S = 3600.0
 
@@ -45,11 +54,6 @@ _HOUSEKEEPING_S = 3600.0
 def now() -> int:
     """Return the wall clock in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
-
-
-def _stamp() -> str:
-    """Return the time for the name of something that is kept."""
-    return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 # --- making a store ----------------------------------------------------------------------------------
@@ -84,7 +88,7 @@ def initialise(folder: StoreFolder, describe: Callable[[dict[str, str]], Card], 
         _refuse_second(folder)
         if folder.keys.exists():
             # Most likely an init that was cut short; but if the database was lost, the identity must not be too.
-            folder.keys.rename(folder.root / f"keys.former-{_stamp()}-{os.getpid()}")
+            folder.keys.rename(folder.root / f"keys.former-{stamp()}-{os.getpid()}")
         for leftover in folder.root.glob("*.new*"):
             leftover.unlink()
         return asyncio.run(_initialise(folder, describe, password))
@@ -132,7 +136,7 @@ async def _initialise(folder: StoreFolder, describe: Callable[[dict[str, str]], 
 
 async def _open(folder: StoreFolder, keys: Keys) -> Node:
     me = machine_id(keys.identity_public)
-    node = await open_node(await SqliteLog.open(folder.database), me, keys.sign, now)
+    node = await open_node(await SqliteLog.open(folder.database, me), me, keys.sign, now)
     await node.start()
     return node
 
@@ -147,16 +151,26 @@ async def perform_once(
     folder: StoreFolder, operation: str, arguments: Mapping[str, Any], user: str, progress: Progress
 ) -> dict[str, Any]:
     """Do one operation without a daemon. The caller holds the store's lock."""
+    former = store_swap.complete(folder)
     keys = _load_keys(folder)
     host = Host(folder, keys, await _open(folder, keys))
     try:
-        return await host.answer(operation, arguments, user, progress)
+        left = await host.leave()
+        if (left or former) and operation == "submit":
+            raise Refused(
+                f"{left.told if left else 'this machine left its cluster'}: it stands alone now, with the settings "
+                "that it had",
+                f"give the command again if it is still wanted; what the store was is kept in "
+                f"{left.former if left else former}",
+            )
+        return await host.answer(operation, arguments, Caller(user), progress)
     finally:
         await host.node.close()
 
 
 async def serve(folder: StoreFolder, ready: Callable[[dict[str, Any]], None]) -> None:
     """Run the daemon until it is told to stop. The caller holds the store's lock."""
+    store_swap.complete(folder)
     keys = _load_keys(folder)
     host = Host(folder, keys, await _open(folder, keys))
     stop = asyncio.Event()
@@ -165,7 +179,7 @@ async def serve(folder: StoreFolder, ready: Callable[[dict[str, Any]], None]) ->
     try:
         await host.go_online()
         housekeeping = asyncio.create_task(host.keep_house())
-        server = await local_socket.listen(folder.socket, host.answer)
+        server = await local_socket.listen(folder.socket, host.answer, host.recognise)
         try:
             ready(host.about())
             await stop.wait()
@@ -186,10 +200,20 @@ class Host:
         self.folder = folder
         self.keys = keys
         self.node = node
-        self.service = Service(node)
-        self._listener: Listener | None = None
-        self._listening_at: tuple[str, int] | None = None
+        #: Looks up hostnames, where the cluster names its machines by them.
+        self.resolver: Resolver = SystemResolver()
+        self.service = Service(node, resolver=self.resolver)
+        self._listeners: Listeners | None = None
         self._joining = asyncio.Lock()
+        self._relocating = asyncio.Lock()
+        #: Waits until this machine leaves its cluster, while it serves.
+        self._following: asyncio.Task[None] | None = None
+        #: Waits until another machine has changed where this one is to listen.
+        self._moving: asyncio.Task[None] | None = None
+        #: Who is at the command line over SSH, and what ends that where they may go on no more.
+        self.logins: Logins | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._departure: leaving.Departure | None = None
 
     @cached_property
     def transport(self) -> Transport:
@@ -203,48 +227,60 @@ class Host:
     async def go_online(self) -> None:
         """Listen, and begin to dial the other members. Raises StoreError where the port cannot be had."""
         links = Links(self.node, self.transport, self.node.replica.state.me)
-        self.service = Service(self.node, links)
-        place = _place_of(self.node.replica.cluster.machines[self.node.replica.state.me])
-        self._listener, self._listening_at = await self._listen(place), place
+        self.service = Service(self.node, links, self.resolver)
+        self.logins = Logins(self.node, partial(login_process.serve, self.folder.root))
+        door = Doorkeeper(self.node, links, passwords.verify, self.service.answer_person, self.logins.serve)
+        listeners = Listeners(self.transport, door)
+        await listeners.open(self.service.me)
+        self._listeners = listeners
         links.start()
+        self._following = asyncio.create_task(self._follow_departure(links))
+        self._moving = asyncio.create_task(self._follow_places(listeners))
+        self._watching = asyncio.create_task(self.logins.watch())
 
-    async def _listen(self, place: tuple[str, int]) -> Listener:
-        assert self.service.links is not None
-        door = Doorkeeper(self.node, self.service.links, passwords.verify, self.service.answer_person)
-        return await self.transport.listen(*place, door)
+    async def _follow_places(self, listeners: Listeners) -> None:
+        """Listen where this machine's record says, whoever has changed it."""
+        node = self.node
+        followed = places_of(self.service.me)
 
-    async def _move(self, place: tuple[str, int]) -> None:
-        """Listen at another place. Raises Refused where it cannot be had; then all stays as it was."""
-        assert self._listener is not None
-        assert self._listening_at is not None
-        # First, because of two places with one port one may contain the other.
-        await self._listener.close()
-        try:
-            self._listener = await self._listen(place)
-        except Refused:
-            self._listener = await self._listen(self._listening_at)
-            raise
-        self._listening_at = place
+        def changed() -> bool:
+            return places_of(self.service.me) != followed
+
+        while True:
+            await node.wait_for(changed)
+            async with self._relocating:
+                followed = places_of(self.service.me)
+                await listeners.follow(self.service.me)
 
     async def go_offline(self) -> None:
-        """Close the listener and every link."""
-        if self._listener is not None:
-            await self._listener.close()
-        self._listener = self._listening_at = None
+        """Close the listeners and every link."""
+        while self._following not in (None, asyncio.current_task()):
+            following, self._following = self._following, None
+            assert following is not None
+            # Cut short while this machine leaves its cluster, it first goes on with whatever store is there.
+            following.cancel()
+            await asyncio.wait({following})
+        for task in (self._moving, self._watching):
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+        self._following = self._moving = self._watching = None
+        if self._listeners is not None:
+            await self._listeners.close()
+        self._listeners = None
         if self.service.links is not None:
             await self.service.links.stop()
 
     def about(self) -> dict[str, Any]:
         """Return what ``serve`` says when it is ready, and ``status`` asks of a running daemon."""
-        me = self.node.replica.cluster.machines[self.node.replica.state.me]
+        me, listeners = self.service.me, self._listeners
         return {
             **self.service.status(),
             "machine": me.id,
             "hostname": me.hostname,
             "cluster": self.node.replica.cluster.name,
-            "listen": self._listening_at[0] if self._listening_at else "",
-            "ssh_port": self._listener.port if self._listener else me.ssh_port,
-            "ccs_port": me.ccs_port,
+            "listen": listeners.places[SSH][0] if listeners else "",
+            "ssh_port": (listeners.port(SSH) if listeners else None) or me.ssh_port,
+            "ccs_port": (listeners.port(CCS) if listeners else None) or me.ccs_port,
             "fingerprint": Keys.fingerprint(self.keys.host_key_line),
             "process": os.getpid(),
         }
@@ -260,12 +296,22 @@ class Host:
 
     # --- operations ------------------------------------------------------------------------------------
 
+    def recognise(self, token: str) -> Caller:
+        """Return who a login's token is of. Raises Refused."""
+        if self.logins is None:
+            raise Refused("nobody is logged in here", "log in again")
+        return self.logins.recognise(token)
+
     async def answer(
-        self, operation: str, arguments: Mapping[str, Any], user: str, progress: Progress
+        self, operation: str, arguments: Mapping[str, Any], caller: Caller, progress: Progress
     ) -> dict[str, Any]:
         """Do an operation that somebody on this machine asks for. Raises ClusterStoreError."""
+        roles.check_operation(operation, caller)
         if operation == "submit":
-            return await self._submit(arguments, user)
+            with self.logins.answering(caller) if self.logins else contextlib.nullcontext():
+                return await self._submit(arguments, caller)
+        if operation == "whoami":
+            return {"user": caller.user, "role": caller.role, "auth": caller.auth}
         if operation == "connstatus":
             return self.service.connstatus()
         if operation == "status":
@@ -277,37 +323,35 @@ class Host:
                 )
             async with self._joining:
                 return await self._join(arguments, progress)
-        if operation == "passwd":
-            return await self._change_password(arguments, user)
         raise InvalidValue(f"there is no operation '{operation}'", "is the daemon of the same version as this program?")
 
-    async def _submit(self, arguments: Mapping[str, Any], user: str) -> dict[str, Any]:
-        """Carry out a command; one that moves this machine is refused where its new place cannot be had.
+    async def _submit(self, arguments: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+        """Carry out a command; one that moves this machine is refused where its new place cannot be had."""
+        command = command_of(arguments)
+        if isinstance(command, RemoveMachines):
+            return await self._remove(arguments, caller)
+        if self._listeners is None or not isinstance(command, ChangeMachine | ChangeCommunication):
+            return await self.service.submit(arguments, caller)
+        async with self._relocating:
+            await self._listeners.move(self.service.rehearsed(command, caller.user))
+            try:
+                return await self.service.submit(arguments, caller)
+            finally:
+                # Where it was refused all the same, this goes back to where the record says.
+                await self._listeners.follow(self.service.me)
 
-        Only what is asked for here moves it: if the record of its place came from a twin, both would want one place.
-        """
-        command, before = command_of(arguments), self._listening_at
-        if before is None or not isinstance(command, ChangeMachine):
-            return await self.service.submit(arguments, user)
-        me = self.node.replica.cluster.machines[self.node.replica.state.me]
-        asked = {name: value for name in _PLACE if (value := getattr(command, name)) is not None}
-        place = _place_of(msgspec.structs.replace(me, **asked)) if asked else before
-        if place != before:
-            await self._move(place)
-        try:
-            return await self.service.submit(arguments, user)
-        except ClusterStoreError:
-            if place != before:
-                await self._move(before)
-            raise
-
-    async def _change_password(self, arguments: Mapping[str, Any], user: str) -> dict[str, Any]:
-        name = str(arguments.get("user") or ADMIN)
-        password = str(arguments.get("password") or "")
-        if not password:
-            raise Refused("an empty password is no password", "give one of some length")
-        hashed = await asyncio.to_thread(passwords.hash_password, password)
-        return await self.node.submit(ChangePassword(user=name, password=hashed, salt=os.urandom(16)), user)
+    async def _remove(self, arguments: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+        """Remove machines; where this one is among them, return when it stands alone."""
+        result = await self.service.submit(arguments, caller)
+        if leaving.departure_of(self.node) is None:
+            return result
+        following = self._following
+        if following is not None:
+            await asyncio.wait({following}, timeout=_LEAVING_S)
+            left = self._departure
+        else:
+            left = await self.leave()
+        return result | (left.result() if left else {})
 
     async def _join(self, arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         replica = self.node.replica
@@ -320,7 +364,7 @@ class Host:
         if cluster.name:
             raise Refused(
                 f"this machine is already in the cluster {cluster.name}, of which it is the only member",
-                "join from a machine that is in no cluster",
+                "join from a machine that is in no cluster; 'clusterconfig removemachine' of this one dissolves it",
             )
         try:
             invitation = joining.Invitation(**arguments["invitation"])
@@ -335,59 +379,101 @@ class Host:
         me = cluster.machines[replica.state.me]
         progress(f"asking {invitation.host}:{invitation.port} to be let in")
         admission = await joining.ask(invitation, _card_of(me, self.keys), self.transport, accept, dry_run=dry_run)
+        by_name = [admission.hostname] if admission.by == "hostname" else []
+        warnings = [*admission.warnings, *await check_hostnames(self.resolver, by_name, me.hostname)]
         if dry_run:
-            return joining.summary(admission)
+            told = await previewing.preview(self.node, admission.offer)
+            return {**joining.summary(admission), "warnings": warnings, "differences": told}
         progress(f"let in to the cluster {admission.name} by {admission.hostname}")
         log = await self._fresh_log(replica.state.me, admission.cluster)
         member = PeerAddress(admission.member, invitation.host, invitation.port, admission.host_key)
         await joining.fetch(member, replica.state.me, self.keys.sign, self.transport, log, now, progress)
-        former = await self._take_over()
-        return {**joining.summary(admission), "former": str(former)}
+        return {**joining.summary(admission), "warnings": warnings, **await self._take_over()}
 
     async def _fresh_log(self, me: MachineId, cluster: str) -> SqliteLog:
         for leftover in self.folder.root.glob("joining.db*"):
             leftover.unlink()
         return await SqliteLog.create(self.folder.joining, me, cluster)
 
-    async def _take_over(self) -> Path:
-        """Put the joined cluster's log in the place of this machine's former one, which is kept beside it."""
-        online = self._listener is not None
+    async def _take_over(self) -> dict[str, Any]:
+        """Put the joined cluster's log in the place of this machine's former one; return where that is kept.
+
+        It is kept beside it, and its settings once more as a file that 'loadconfig' reads.
+        """
+        former = store_swap.former_database(self.folder, store_swap.free_stamp(self.folder))
+        saved = former.with_suffix(".json")
+        left_out = await previewing.save_settings(self.node, saved)
+        try:
+            await self._change_store(lambda: store_swap.replace_database(self.folder, self.folder.joining, former))
+        except BaseException:
+            saved.unlink(missing_ok=True)
+            raise
+        return {"former": str(former), "saved": str(saved), "left_out": left_out}
+
+    async def _change_store(self, change: Callable[[], None]) -> None:
+        """Let a store's files be changed while nobody has them open; go on with what is there then."""
+        online = self._listeners is not None
         await self.go_offline()
         await self.node.close()
-        former = self.folder.root / f"former-{_stamp()}.db"
         try:
-            await asyncio.to_thread(_swap, self.folder, former)
+            await asyncio.to_thread(change)
         finally:
+            self.keys = Keys.load(self.folder.keys)
+            self.__dict__.pop("transport", None)
             self.node = await _open(self.folder, self.keys)
-            self.service = Service(self.node)
+            self.service = Service(self.node, resolver=self.resolver)
             if online:
                 await self.go_online()
-        return former
 
+    # --- leaving a cluster -------------------------------------------------------------------------------
 
-#: What of a machine decides where it listens.
-_PLACE = ("listen", "interfaces", "ssh_port")
+    async def _follow_departure(self, links: Links) -> None:
+        """Leave the cluster once this machine's own log says that it is no member any more."""
+        node = self.node
+        while self.node is node:
+            await node.wait_for(lambda: leaving.departure_of(node) is not None)
+            with contextlib.suppress(TimeoutError):
+                # A link closes when the other side has the record.
+                async with asyncio.timeout(_FAREWELL_S):
+                    await node.wait_for(lambda: not links.open_peers)
+            try:
+                left = await self.leave()
+                if left is not None:
+                    logger.warning("%s: it stands alone now; what its store was is kept in %s", left.told, left.former)
+            except ClusterStoreError as error:
+                logger.error("this machine cannot leave its cluster yet: %s", error.message)
+                await asyncio.sleep(_AGAIN_S)
 
+    async def leave(self) -> leaving.Departure | None:
+        """Make this machine stand alone if its own log says that it is no member any more.
 
-def _place_of(machine: Machine) -> tuple[str, int]:
-    """Return the address and port where a machine listens."""
-    address = machine.listen or next(iter(machine.interfaces.values()), "")
-    return address or "0.0.0.0", machine.ssh_port  # noqa: S104 - all, where none is named
+        Raises:
+            ClusterStoreError: it cannot be done now; nothing was changed.
+        """
+        async with self._joining:
+            left = leaving.departure_of(self.node)
+            if left is None:
+                return None
+            fresh, when = store_swap.gather(self.folder), store_swap.free_stamp(self.folder)
+            lost = await self._furnish(StoreFolder(fresh), left)
+            await self._change_store(lambda: store_swap.exchange(self.folder, fresh, when))
+            former = str(store_swap.former_database(self.folder, when))
+            self._departure = leaving.Departure(leaving.sentence(left), former, lost)
+        return self._departure
 
-
-def _swap(folder: StoreFolder, former: Path) -> None:
-    """Replace the database by the joined one, atomically; the former one keeps a name of its own."""
-    with contextlib.closing(sqlite3.connect(folder.database, timeout=10.0)) as connection:
-        # A write-ahead log that stayed behind would be replayed into the database that comes next.
-        busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy:
-            raise StoreError("the store is being read and cannot be replaced", "join again in a moment")
-    os.link(folder.database, former)
-    for beside in ("-wal", "-shm"):
-        # A reader that still has the former database open keeps these two as well; the new one gets its own.
-        folder.database.with_name(folder.database.name + beside).unlink(missing_ok=True)
-    folder.joining.replace(folder.database)
-    sync_folder(folder.root)
+    async def _furnish(self, fresh: StoreFolder, left: Removed) -> list[str]:
+        """Fill a folder with new keys and a log of what this machine was."""
+        keys = await asyncio.to_thread(Keys.create, fresh.keys)
+        me = machine_id(keys.identity_public)
+        card = msgspec.structs.replace(
+            _card_of(left, keys), host_key=keys.host_key_line, client_key=keys.client_key_line
+        )
+        node = await open_node(await SqliteLog.create(fresh.database, me), me, keys.sign, now, reason="created")
+        try:
+            await node.start()
+            return await leaving.furnish(node, self.node, left, card)
+        finally:
+            await node.close()
 
 
 def _card_of(machine: Machine, keys: Keys) -> Card:

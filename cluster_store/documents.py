@@ -56,18 +56,38 @@ class Documents:
             await self.catch_up()
 
     async def catch_up(self) -> None:
-        """Bring every open document up to the log, and save those that are due. Closed ones may stay so until then."""
+        """Bring every open document up to the log, and save those that are due. Closed ones may stay so until then.
+
+        Raises EngineError for a document that the engine gives up on; the others are brought up all the same.
+        """
         self._gathered_count = 0
-        while self._gathered:
-            name, some = self._gathered.popitem()
-            kept = self._kept.get(name)
-            if name in self._open or kept is None:
-                await self._bring_up(name, some)
-            else:
-                kept.tail += _size(some)
-                if kept.is_due:
-                    await self._load(name)
-        await self._save([name for name in self._open if self._kept[name].is_due])
+        failure: EngineError | None = None
+        due: dict[str, bytes] = {}
+        for name in [*self._gathered, *(name for name in self._open if name not in self._gathered)]:
+            try:
+                await self._take(name, self._gathered.pop(name, []))
+                if name in self._open and self._kept[name].is_due:
+                    due[name] = self._open[name].save()
+            except EngineError as error:
+                self._open.pop(name, None)
+                failure = error
+        # A saved form takes the place of all that the log has of its document: each of these is up to the log.
+        await self._log.save_documents(due)
+        self._kept.update({name: _Kept(len(data), 0) for name, data in due.items()})
+        self._close_unused()
+        if failure is not None:
+            raise failure
+
+    async def _take(self, name: str, some: Sequence[Change]) -> None:
+        kept = self._kept.get(name)
+        if name in self._open or kept is None:
+            await self._bring_up(name, some)
+            return
+        kept.tail += _size(some)
+        if kept.is_due:
+            await self._load(name)
+
+    def _close_unused(self) -> None:
         while len(self._open) > DOCUMENTS_OPEN_MAX:
             self._open.popitem(last=False)
 
@@ -83,7 +103,7 @@ class Documents:
         try:
             if document is None:
                 await self._load(name)
-            else:
+            elif some:
                 self._open.move_to_end(name)
                 document.apply(some)
                 self._kept[name].tail += _size(some)
@@ -98,12 +118,6 @@ class Documents:
         document.apply(stored.tail)
         self._open[name] = document
         self._kept[name] = _Kept(len(stored.saved or b""), _size(stored.tail))
-
-    async def _save(self, names: Iterable[str]) -> None:
-        # A saved form takes the place of all that the log has of its document, so that must be up to the log.
-        saved = {name: self._open[name].save() for name in names}
-        await self._log.save_documents(saved)
-        self._kept.update({name: _Kept(len(data), 0) for name, data in saved.items()})
 
     async def close(self) -> None:
         """Bring documents up to the log once more, and let all of them go."""

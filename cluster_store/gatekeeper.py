@@ -7,11 +7,13 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from cluster_store.core import public_keys
+from cluster_store.core.cluster import User
 from cluster_store.core.errors import ClusterStoreError
 from cluster_store.core.types import MachineId
 from cluster_store.links import Links
 from cluster_store.node import Node
-from cluster_store.ports import Link
+from cluster_store.ports import Conversation, Link
 
 #: Wrong passwords from one place before its next answer is delayed.
 _FREE_FAILURES = 2
@@ -24,35 +26,68 @@ _PLACES_MAX = 1024
 Verify = Callable[[str, str], Awaitable[bool]]
 #: (user, request) -> reply.
 Answer = Callable[[str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+#: Serves a person at the command line until it ends.
+Converse = Callable[[Conversation], Awaitable[None]]
+
+
+async def _no_command_line(conversation: Conversation) -> None:
+    conversation.finish(1, "there is no command line here")
 
 
 class Doorkeeper:
     """Answers a listener's questions from the replica's read model."""
 
-    def __init__(self, node: Node, links: Links, verify: Verify, answer: Answer) -> None:
-        """Keep the door of a node."""
+    def __init__(
+        self, node: Node, links: Links, verify: Verify, answer: Answer, converse: Converse | None = None
+    ) -> None:
+        """Keep the door of a node; without ``converse`` there is no command line behind it."""
         self._node = node
         self._links = links
         self._verify = verify
         self._answer = answer
+        self._converse = converse or _no_command_line
         self._failures: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     def machine_for_key(self, client_key: str) -> MachineId | None:
         """See ``Gatekeeper``."""
-        for machine in self._node.replica.cluster.machines.values():
+        cluster = self._node.replica.cluster
+        # A machine that was removed is let in as far as to be told so.
+        for machine in (*cluster.machines.values(), *cluster.removed.values()):
             if machine.client_key == client_key:
                 return machine.id
         return None
 
+    def announced_for_key(self, client_key: str) -> str | None:
+        """See ``Gatekeeper``."""
+        announced = self._node.replica.cluster.announced.values()
+        return next((one.hostname for one in announced if one.key == client_key), None)
+
+    def _person(self, user: str) -> User | None:
+        """Return the one who has a name. One that two users have cannot log in until that is settled."""
+        found = self._node.replica.cluster.users_named(user)
+        return found[0] if len(found) == 1 else None
+
+    def has_key(self, user: str, key: str) -> bool:
+        """See ``Gatekeeper``."""
+        person = self._person(user)
+        kind, _, data = key.partition(" ")
+        keys = public_keys.of_lines(person.keys) if person else []
+        return any((known.kind, known.data) == (kind, data) for known in keys)
+
+    def needs_both(self, user: str) -> bool:
+        """See ``Gatekeeper``."""
+        person = self._person(user)
+        return person is None or person.both
+
     async def check_password(self, user: str, password: str, source: str) -> bool:
         """See ``Gatekeeper``. Two wrong passwords are free; each further one doubles the wait for the next answer."""
-        place = (user, source)
+        place = (user.casefold(), source)
         failures = self._failures.get(place, 0)
         if failures >= _FREE_FAILURES:
             await asyncio.sleep(min(2.0 ** (failures - _FREE_FAILURES), _DELAY_MAX_S))
-        known = [found for found in self._node.replica.cluster.users.values() if found.name == user]
-        # A name that two users hold cannot log in until that is settled; an unknown one takes as long as a known one.
-        stored = known[0].password if len(known) == 1 else ""
+        person = self._person(user)
+        # An unknown one takes as long as a known one.
+        stored = person.password if person else ""
         if await self._verify(stored, password):
             self._failures.pop(place, None)
             return True
@@ -62,13 +97,18 @@ class Doorkeeper:
             self._failures.popitem(last=False)
         return False
 
+    async def on_conversation(self, conversation: Conversation) -> None:
+        """See ``Gatekeeper``."""
+        await self._converse(conversation)
+
     async def on_link(self, link: Link) -> None:
         """See ``Gatekeeper``."""
         await self._links.serve(link, dialled=False)
 
     async def on_request(self, user: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """See ``Gatekeeper``."""
+        person = self._person(user)
         try:
-            return {"result": await self._answer(user, request)}
+            return {"result": await self._answer(person.name if person else user, request)}
         except ClusterStoreError as error:
             return {"error": {"message": error.message, "hint": error.hint}}

@@ -17,10 +17,12 @@ import msgspec
 
 from cluster_store.core.commands import BeginEpoch, Card
 from cluster_store.core.errors import LinkError, Malformed, PeerError, Refused
+from cluster_store.core.naming import counted
 from cluster_store.core.types import MachineId
 from cluster_store.links import Links
 from cluster_store.node import Node, open_node
 from cluster_store.ports import EventLog, PeerAddress, Transport
+from cluster_store.previewing import Offer
 
 #: How long a peer may send nothing new before the join is given up, seconds.
 _STALLED_S = 30.0
@@ -37,6 +39,8 @@ class Invitation:
     user: str
     password: str
     group: str
+    #: Whether over CCS: then by this machine's key, which was announced there, and nobody logs in.
+    ccs: bool = False
 
 
 class Admission(msgspec.Struct, frozen=True):
@@ -51,6 +55,12 @@ class Admission(msgspec.Struct, frozen=True):
     groups: list[str]
     #: Whether this was only a rehearsal.
     dry_run: bool = False
+    #: How members name each other: ``hostname`` or ``ip``.
+    by: str = "ip"
+    #: What the member's operators would want to know, and does not stop anything.
+    warnings: list[str] = []
+    #: What this machine would do in the cluster, where that was rehearsed.
+    offer: Offer | None = None
 
 
 async def ask(
@@ -68,9 +78,11 @@ async def ask(
         "group": invitation.group,
         "dry_run": dry_run,
     }
-    reply = await transport.ask(
-        invitation.host, invitation.port, invitation.user, invitation.password, accept_key, request
-    )
+    host, port = invitation.host, invitation.port
+    if invitation.ccs:
+        reply = await transport.ask_by_key(host, port, accept_key, request)
+    else:
+        reply = await transport.ask(host, port, invitation.user, invitation.password, accept_key, request)
     error = reply.get("error")
     if isinstance(error, dict):
         raise Refused(str(error.get("message")), str(error.get("hint", "")))
@@ -110,7 +122,7 @@ async def fetch(
         await node.start()
         link = await transport.dial(member)
         serving = asyncio.create_task(links.serve(link, dialled=True))
-        await _catch_up(node, member.machine, serving, links, progress)
+        await catch_up(node, member.machine, serving, links, progress)
         await node.submit(BeginEpoch(reason="joined"), f"machine:{me}", "key")
         with contextlib.suppress(TimeoutError):
             # If it is not heard now, the daemon brings it at its first contact.
@@ -123,9 +135,22 @@ async def fetch(
         await node.close()
 
 
-async def _catch_up(
+async def catch_up(
     node: Node, member: MachineId, serving: asyncio.Task[None], links: Links, progress: Callable[[str], None]
 ) -> None:
+    """Wait until all that a member has is here, and that this machine is one.
+
+    Args:
+        node: takes it in.
+        member: whose log it is.
+        serving: the link to the member.
+        links: of the node.
+        progress: called with a sentence now and then.
+
+    Raises:
+        PeerError: the member closed the link, or stopped sending.
+    """
+
     def complete() -> bool:
         sessions = [session for session in node.replica.sessions.values() if session.peer == member]
         caught_up = any(session.caught_up_received and not session.behind(node.replica.state) for session in sessions)
@@ -134,7 +159,7 @@ async def _catch_up(
     while not complete():
         before = node.replica.state.position
         if before:
-            progress(f"{before} records are here")
+            progress(f"taken so far: {counted(before, 'record')}")
 
         def advanced(at: int = before) -> bool:
             return complete() or node.replica.state.position > at + 1000

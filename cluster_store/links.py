@@ -12,14 +12,17 @@ import contextlib
 import itertools
 import logging
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from cluster_store.core import wire
-from cluster_store.core.cluster import Cluster, Machine
+from cluster_store.core.cluster import TRANSPORTS, Cluster, Machine
 from cluster_store.core.effects import Bye, Hello, LinkDown, LinkUp, Message, Received, Records
 from cluster_store.core.errors import ClusterStoreError, LinkError, Malformed
+from cluster_store.core.limits import PEER_PATIENCE_S, REASON_CHARS_MAX
+from cluster_store.core.naming import one_line
 from cluster_store.core.types import MachineId
 from cluster_store.node import Node
+from cluster_store.open_link import OpenLink
 from cluster_store.ports import Link, PeerAddress, Transport
 
 logger = logging.getLogger("cluster_store")
@@ -30,21 +33,18 @@ _SIMULTANEOUS_S = 5.0
 _LASTING_S = 2.0
 #: First and longest wait before a peer is dialled again, seconds.
 _BACKOFF_MIN_S, _BACKOFF_MAX_S = 0.2, 10.0
-#: A peer that is detached is tried now and then all the same: it may have been taken back from the other side.
-_DETACHED_RETRY_S = 30.0
-
-
-@dataclass(slots=True)
-class OpenLink:
-    """One link that is up."""
-
-    number: int
-    link: Link
-    dialled: bool
-    since: float
-    outbox: asyncio.Queue[Message | None] = field(default_factory=asyncio.Queue)
-    state: str = "dropped"
-    reason: str = "the link ended"
+#: A peer that is detached is tried now and then all the same: it may have been taken back from the other side. So is
+#: every peer by the younger of two instances, which takes the elder one's link whenever it dials, and by a machine
+#: that the peer says was removed.
+_RESTING_RETRY_S = 30.0
+#: How a link ends that is not wanted back at once.
+_PARTED = ("detached", "removed")
+#: Words of connstatus in which a peer may say why it ends a link.
+_FAREWELLS = frozenset(
+    ("authentication failed", "connecting", "detached", "dropped", "other cluster", "removed", "version differs")
+)
+#: How long a machine that was removed may take to hear of it, seconds.
+_PARTING_S = 10.0
 
 
 @dataclass(slots=True)
@@ -71,9 +71,15 @@ class Links:
         self._open: dict[int, OpenLink] = {}
         self._by_peer: dict[MachineId, OpenLink] = {}
         self._dialers: dict[MachineId, asyncio.Task[None]] = {}
+        #: Dialers of machines that are no members any more, while their links end.
+        self._parting: set[asyncio.Task[None]] = set()
         self._wake: dict[MachineId, asyncio.Event] = {}
+        #: How often another port than the one on record was tried.
+        self._turns: dict[MachineId, int] = {}
         self.status: dict[MachineId, PeerStatus] = {}
         self._started = False
+        #: Seconds that a peer may owe an answer.
+        self.patience = PEER_PATIENCE_S
         node.carrier = self
 
     # --- the replica's carrier -----------------------------------------------------------------------
@@ -81,14 +87,13 @@ class Links:
     def send(self, link: int, message: Message) -> None:
         """See ``Carrier``."""
         if link in self._open:
-            self._open[link].outbox.put_nowait(message)
+            self._open[link].put(message)
 
     def close(self, link: int, state: str, reason: str) -> None:
         """See ``Carrier``."""
         opened = self._open.get(link)
         if opened is not None:
-            opened.state, opened.reason = state, reason
-            opened.outbox.put_nowait(None)
+            opened.close(state, reason)
 
     def membership_changed(self) -> None:
         """See ``Carrier``."""
@@ -111,19 +116,28 @@ class Links:
                 self._dialers[machine] = asyncio.create_task(self._keep_linked(machine))
             self._wake[machine].set()
         for machine in [machine for machine in self._dialers if machine not in others]:
-            self._dialers.pop(machine).cancel()
-            if machine in self._by_peer:
-                self.close(self._by_peer[machine].number, "removed", "the machine is no member any more")
+            self._part(machine)
+
+    def _part(self, machine: MachineId) -> None:
+        """Dial a machine no more. A link that is up lives until the machine has been told, but not for long."""
+        dialer, opened = self._dialers.pop(machine), self._by_peer.get(machine)
+        if opened is None or not opened.dialled:
+            dialer.cancel()
+        if opened is not None:
+            self._parting.add(dialer)
+            dialer.add_done_callback(self._parting.discard)
+            why = "the machine is no member any more"
+            asyncio.get_running_loop().call_later(_PARTING_S, self.close, opened.number, "removed", why)
 
     async def _keep_linked(self, machine: MachineId) -> None:
         wait = _BACKOFF_MIN_S
-        while self._started:
+        while self._started and self._dialers.get(machine) is asyncio.current_task():
             self._wake[machine].clear()
             if machine not in self._by_peer:
                 lasted = await self._dial(machine)
                 wait = _BACKOFF_MIN_S if lasted else min(wait * 2, _BACKOFF_MAX_S)
-            if self._detached(machine):
-                wait = _DETACHED_RETRY_S
+            if self._rests(machine):
+                wait = _RESTING_RETRY_S
             with contextlib.suppress(TimeoutError):
                 jittered = wait * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, hides nothing
                 # Not wait_for(): in Python 3.11 it can swallow a cancellation.
@@ -131,9 +145,13 @@ class Links:
                     await self._wake[machine].wait()
                 wait = _BACKOFF_MIN_S
 
-    def _detached(self, machine: MachineId) -> bool:
-        machines = self._node.replica.cluster.machines
-        return any(key in machines and machines[key].detached for key in (machine, self._me))
+    def _rests(self, machine: MachineId) -> bool:
+        replica = self._node.replica
+        machines = replica.cluster.machines
+        detached = any(key in machines and machines[key].detached for key in (machine, self._me))
+        status = self.status.get(machine)
+        told = status is not None and status.state == "removed"
+        return detached or told or replica.twins.is_younger
 
     async def _dial(self, machine: MachineId) -> bool:
         """Dial a member and serve the link; say whether it lasted, so that a refusal is not retried in a rush."""
@@ -141,35 +159,56 @@ class Links:
         member = cluster.machines.get(machine)
         if member is None:
             return False
+        address = address_of(member, cluster)
         try:
-            link = await self._transport.dial(address_of(member, cluster))
+            link = await self._transport.dial(address)
         except LinkError as error:
             self._note(machine, error.state, error.message)
-            return False
+            other = self._other_port(member, address.port)
+            if error.state != "unreachable" or other is None:
+                return False
+            try:
+                link = await self._transport.dial(replace(address, port=other))
+            except LinkError:
+                return False  # why the port on record does not answer says more
         begun = asyncio.get_running_loop().time()
         await self.serve(link, dialled=True)
         return asyncio.get_running_loop().time() - begun > _LASTING_S
+
+    def _other_port(self, member: Machine, port: int) -> int | None:
+        """Return another port to try, each in its turn.
+
+        A machine that was away while ports or the transport changed listens where it did before, and nobody whom it
+        dials is there any more.
+        """
+        others = [one for one in (member.ssh_port, member.ccs_port, *member.former_ports) if one != port]
+        turn = self._turns[member.id] = self._turns.get(member.id, -1) + 1
+        return others[turn % len(others)] if others else None
 
     # --- serving a link --------------------------------------------------------------------------------
 
     async def serve(self, link: Link, *, dialled: bool) -> None:
         """Carry a link to a member until it ends."""
-        opened = OpenLink(next(self._numbers), link, dialled, asyncio.get_running_loop().time())
+        since = asyncio.get_running_loop().time()
+        opened = OpenLink(next(self._numbers), link, dialled=dialled, since=since)
         if not self._take_place(opened):
             await link.close()
             return
-        sender = asyncio.create_task(self._send_queued(opened))
+        sender = asyncio.create_task(opened.send_queued())
+        watcher = asyncio.create_task(opened.watch(lambda: self._debt(opened), self.patience))
         try:
             await self._node.feed(LinkUp(opened.number, link.peer, self._node.now()))
             await self._receive(opened)
         except LinkError as error:
             opened.state, opened.reason = error.state, error.message
         except Malformed as error:
-            opened.state, opened.reason = "dropped", f"the peer sent {error.message}"
+            opened.state, opened.reason = "dropped", f"the peer sent {error.message}"[:REASON_CHARS_MAX]
+            logger.warning("the link with %s was dropped: %s", link.peer, one_line(opened.reason))
         except ClusterStoreError as error:
             opened.state, opened.reason = "dropped", error.message
         finally:
             sender.cancel()
+            watcher.cancel()
             self._open.pop(opened.number, None)
             if self._by_peer.get(link.peer) is opened:
                 del self._by_peer[link.peer]
@@ -178,7 +217,7 @@ class Links:
             await self._node.feed(LinkDown(opened.number))
             await self._node.notify()
             lasted = asyncio.get_running_loop().time() - opened.since > _LASTING_S
-            if link.peer in self._wake and lasted and opened.state != "detached":
+            if link.peer in self._wake and lasted and opened.state not in _PARTED and not self._rests(link.peer):
                 self._wake[link.peer].set()
 
     def _take_place(self, opened: OpenLink) -> bool:
@@ -206,24 +245,30 @@ class Links:
             if isinstance(message, Hello):
                 self.status[peer].skew = message.time - now
                 self._note(peer, "connected", "")
-            elif isinstance(message, Bye):
-                opened.state, opened.reason = message.state, message.reason
+            elif isinstance(message, Bye) and message.state not in _FAREWELLS:
+                message = Bye("dropped", message.reason)
+            if opened.closing:
+                continue
             if isinstance(message, Records):
                 await self._node.receive(opened.number, message)
             else:
                 await self._node.feed(Received(opened.number, message, now))
             await self._node.notify()
 
-    async def _send_queued(self, opened: OpenLink) -> None:
-        try:
-            while (message := await opened.outbox.get()) is not None:
-                await opened.link.send(wire.encode(message))
-        except LinkError as error:
-            opened.state, opened.reason = error.state, error.message
-        await opened.link.close()
+    def _debt(self, opened: OpenLink) -> object:
+        """Return what a peer owes this machine, in words, None for nothing."""
+        session = self._node.replica.sessions.get(opened.number)
+        if opened.closing or session is None:
+            return "the link is to be closed"
+        if session.hello is None:
+            return "it has said no hello"
+        if session.in_flight:
+            return f"it has acknowledged {session.acked_batches} batches, and none of those behind them"
+        return None
 
     def _note(self, machine: MachineId, state: str, reason: str) -> None:
         status = self.status.setdefault(machine, PeerStatus())
+        reason = one_line(reason[:REASON_CHARS_MAX])
         if (status.state, status.reason) != (state, reason):
             status.state, status.reason, status.since = state, reason, self._node.now()
             logger.info("%s: %s %s", machine, state, reason)
@@ -239,6 +284,11 @@ class Links:
         state = self._node.replica.state
         return session.behind(state), session.ahead(state)
 
+    @property
+    def open_peers(self) -> list[MachineId]:
+        """The machines that a link is open to, greeted or not."""
+        return [opened.link.peer for opened in self._open.values()]
+
     def linked(self, machine: MachineId) -> bool:
         """Say whether a link to a peer is up and greeted."""
         return self.progress(machine) is not None
@@ -246,7 +296,7 @@ class Links:
     async def stop(self) -> None:
         """Stop dialling and close every link."""
         self._started = False
-        tasks = list(self._dialers.values())
+        tasks = [*self._dialers.values(), *self._parting]
         self._dialers.clear()
         for task in tasks:
             task.cancel()
@@ -262,4 +312,5 @@ def address_of(machine: Machine, cluster: Cluster) -> PeerAddress:
     host = machine.address
     if not host and cluster.by == "ip":
         host = next(iter(machine.interfaces.values()), machine.listen)
-    return PeerAddress(machine.id, host or machine.hostname, machine.ssh_port, machine.host_key)
+    port = getattr(machine, TRANSPORTS[cluster.over])
+    return PeerAddress(machine.id, host or machine.hostname, port, machine.host_key)

@@ -37,10 +37,11 @@ from cluster_store.core.effects import (
 )
 from cluster_store.core.errors import ClusterStoreError, EngineError, StoreError
 from cluster_store.core.limits import BATCH_BYTES_TARGET, BATCH_RECORDS_MAX, GROUP_COMMIT_MAX, SECRETS_KEPT_MS
+from cluster_store.core.naming import one_line
 from cluster_store.core.registers import CLUSTER
 from cluster_store.core.replica import Replica
 from cluster_store.core.state import Needs, State
-from cluster_store.core.types import Epoch, MachineId
+from cluster_store.core.types import Epoch, Level, MachineId
 from cluster_store.documents import Documents
 from cluster_store.ports import EventLog
 
@@ -101,7 +102,11 @@ class Node:
 
     async def start(self) -> None:
         """Load the cluster's registers, so that the read model is there before anybody asks for it."""
-        while needs := self.replica.state.missing(Needs({CLUSTER})):
+        await self.load({CLUSTER})
+
+    async def load(self, scopes: set[Level]) -> None:
+        """Load the registers of scopes."""
+        while needs := self.replica.state.missing(Needs(scopes)):
             self.replica.learn(await self._log.lookup(needs))
 
     async def submit(self, command: Command, user: str, auth: str = "local") -> dict[str, Any]:
@@ -158,9 +163,13 @@ class Node:
         for future in unanswered:
             if not future.done():
                 future.set_exception(_stopping())
-        with contextlib.suppress(EngineError):
+        try:
             await self.documents.close()
-        await self._log.close()
+        except (EngineError, StoreError) as error:
+            # They are only ahead of their saved forms; the log has all of it.
+            logger.warning("documents could not be saved: %s", error.message)
+        finally:
+            await self._log.close()
 
     # --- the writer --------------------------------------------------------------------------------
 
@@ -214,7 +223,7 @@ class Node:
                 self.carrier.membership_changed()
             await self.notify()
         elif isinstance(effect, Noticed):
-            logger.warning("%s", effect.text)
+            logger.warning("%s", one_line(effect.text))
 
     async def _append(self, effect: Append) -> None:
         try:
@@ -264,5 +273,6 @@ async def open_node(
     reason: str = "moved",
 ) -> Node:
     """Restore a replica from its log and return it alive."""
-    state = State.restored(me, await log.load())
-    return Node(log, Replica(state, sign, os.urandom(8).hex(), reason), clock)
+    stored = await log.load()
+    state = State.restored(me, stored)
+    return Node(log, Replica(state, sign, os.urandom(8).hex(), stored.reason or reason), clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -55,6 +56,16 @@ class EventLog(Protocol):
         """Release the store; may be called twice."""
 
 
+class Resolver(Protocol):
+    """Looks up names as this host does. Never raises: what is not known leads nowhere."""
+
+    async def addresses(self, hostname: str) -> list[str]:
+        """Return the addresses of a name, none where it leads nowhere."""
+
+    async def hostname(self, address: str) -> str:
+        """Return the name of an address, ``""`` where it has none."""
+
+
 class Link(Protocol):
     """An ordered, authenticated, bidirectional stream of frames to one peer machine."""
 
@@ -83,6 +94,11 @@ class Link(Protocol):
         """Close the link; never raises, may be called twice. What the peer has not read yet may be lost."""
 
 
+def announced_user(hostname: str) -> str:
+    """Return the name under which an announced machine asks for something; no person can have it."""
+    return f"{MACHINE_USER}:{hostname}"
+
+
 def host_port(host: str, port: int) -> str:
     """Write ``host:port`` for people, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -98,20 +114,72 @@ class PeerAddress:
     host_key: str
 
 
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """What somebody sits at."""
+
+    #: As ``TERM`` says it: ``xterm-256color``.
+    kind: str
+    columns: int
+    rows: int
+
+
+class Conversation(Protocol):
+    """What a person who has logged in types and reads, until one side has enough."""
+
+    #: As they typed it.
+    user: str
+    #: How it is known who they are: ``password``, ``key``, ``key+password``.
+    auth: str
+    #: One command line, None for a prompt that takes several.
+    command: str | None
+    #: None where the input is no terminal's.
+    terminal: Terminal | None
+    #: Set once the person is gone, or wants whatever goes on to end.
+    gone: asyncio.Event
+
+    def on_resize(self, tell: Callable[[Terminal], None]) -> None:
+        """Let somebody know whenever the terminal has another size."""
+
+    async def read(self) -> bytes:
+        """Return what was typed next, nothing at the end."""
+
+    async def write(self, data: bytes, *, error: bool = False) -> None:
+        """Show something, waiting while the person's side is slow. Raises LinkError when they are gone."""
+
+    def finish(self, status: int, notice: str = "") -> None:
+        """End with an exit status, as of a command, and a sentence why where there is something to explain."""
+
+
 class Gatekeeper(Protocol):
     """What a listener asks the node about whoever connects."""
 
     def machine_for_key(self, client_key: str) -> MachineId | None:
         """Return the machine whose record pins this OpenSSH public key line, or None."""
 
+    def announced_for_key(self, client_key: str) -> str | None:
+        """Return the hostname of the machine that was announced with this OpenSSH public key line, or None."""
+
     async def check_password(self, user: str, password: str, source: str) -> bool:
         """Say whether a person may log in. ``source`` is the peer's address; failures are slowed down by the node."""
+
+    def has_key(self, user: str, key: str) -> bool:
+        """Say whether a person may log in with this OpenSSH public key line, once it is proven to be theirs."""
+
+    def needs_both(self, user: str) -> bool:
+        """Say whether a person must log in with a key and the password; otherwise either is enough."""
+
+    async def on_conversation(self, conversation: Conversation) -> None:
+        """Serve a person at the command line, until it ends."""
 
     async def on_link(self, link: Link) -> None:
         """Serve a link that a member machine opened, until it ends."""
 
     async def on_request(self, user: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Answer one request of a logged-in person (a join, for example). Errors are returned, not raised."""
+        """Answer one request of a logged-in person (a join, for example). Errors are returned, not raised.
+
+        An announced machine asks as the user that ``announced_user`` returns.
+        """
 
 
 class Listener(Protocol):
@@ -126,8 +194,11 @@ class Listener(Protocol):
 class Transport(Protocol):
     """Connections between machines. Raises LinkError with one of connstatus's words."""
 
-    async def listen(self, address: str, port: int, gatekeeper: Gatekeeper) -> Listener:
-        """Listen on one address; port 0 takes a free one. Raises Refused when the address or port cannot be had."""
+    async def listen(self, address: str, port: int, gatekeeper: Gatekeeper, *, machines_only: bool = False) -> Listener:
+        """Listen on one address; port 0 takes a free one. Raises Refused when the address or port cannot be had.
+
+        Where only machines are let in, no person can log in, and announced machines may ask for something.
+        """
 
     async def dial(self, peer: PeerAddress) -> Link:
         """Connect to a member with this machine's client key, accepting only the pinned host key."""
@@ -144,4 +215,12 @@ class Transport(Protocol):
         """Log in to any member as a person, send one request, return the reply.
 
         ``accept_key`` is asked with the host key's fingerprint (``SHA256:…``) before the password is sent.
+        """
+
+    async def ask_by_key(
+        self, host: str, port: int, accept_key: Callable[[str], Awaitable[bool]], request: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Log in where only machines are let in, as the machine that was announced with this one's client key.
+
+        Sends one request and returns the reply; ``accept_key`` as for ``ask``.
         """

@@ -13,8 +13,8 @@ from cluster_store.core.cluster import Cluster, read
 from cluster_store.core.digest import digest, lanes_digest
 from cluster_store.core.errors import StoreCorrupt
 from cluster_store.core.history import Stored, read_event
-from cluster_store.core.registers import Lane, Registers, Secret
-from cluster_store.core.replay import Replay, Standing, documents_that_differ
+from cluster_store.core.registers import Lane, Registers, Secret, Standing
+from cluster_store.core.replay import Replay, documents_that_differ
 from cluster_store.core.state import Appended
 from cluster_store.core.types import MachineId, Path, RecordId
 

@@ -6,22 +6,34 @@ command itself, which then holds the store for that moment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from cluster_store.core.cluster import ROLES, Machine
-from cluster_store.core.commands import AdmitMachine, AnyCommand, Card, Command
+from cluster_store.core import roles
+from cluster_store.core.cluster import Group, Machine
+from cluster_store.core.commands import AdmitMachine, AnyCommand, Card, ChangeCommunication, Command
 from cluster_store.core.decide import decide
+from cluster_store.core.decide_communication import check_announced
 from cluster_store.core.decision import Context
 from cluster_store.core.errors import InvalidValue, Refused
+from cluster_store.core.naming import iso_time
+from cluster_store.core.records import machine_id
+from cluster_store.core.requirements import is_address
+from cluster_store.core.roles import Caller
 from cluster_store.core.state import Draft
+from cluster_store.core.twins import Sighting
 from cluster_store.core.types import Epoch, MachineId
-from cluster_store.links import Links
+from cluster_store.leaving import departure_of, sentence
+from cluster_store.links import Links, address_of
+from cluster_store.lookups import check_hostnames
 from cluster_store.node import Node
+from cluster_store.ports import Resolver, announced_user, host_port
+from cluster_store.previewing import levels_of, offer
 
+#: Why an epoch begins that an operator should hear of for as long as it lasts.
+_MENDED = ("restored", "repaired")
 #: Called with a sentence while a long operation goes on.
 Progress = Callable[[str], None]
 
@@ -33,20 +45,41 @@ def silent(_: str) -> None:
 class Service:
     """Answers operations with a node and, in a daemon, its links."""
 
-    def __init__(self, node: Node, links: Links | None = None) -> None:
-        """Serve a node; without links, as far as one can without talking to anybody."""
+    def __init__(self, node: Node, links: Links | None = None, resolver: Resolver | None = None) -> None:
+        """Serve a node.
+
+        Args:
+            node: the machine's.
+            links: to the other members; without, it is served as far as one can without talking to anybody.
+            resolver: looks up hostnames; without, they are taken on trust.
+        """
         self.node = node
         self.links = links
+        self.resolver = resolver
 
-    async def submit(self, arguments: Mapping[str, Any], user: str, auth: str = "local") -> dict[str, Any]:
+    @property
+    def me(self) -> Machine:
+        """This machine, as it was last if it is no member any more."""
+        cluster, me = self.node.replica.cluster, self.node.replica.state.me
+        return cluster.machine_or_removed(me) or Machine(id=me)
+
+    async def submit(self, arguments: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
         """Carry out a command, given as a message: its builtins, as msgspec makes them."""
-        return await self.node.submit(command_of(arguments), user, auth)
+        command = command_of(arguments)
+        roles.check_command(command, caller)
+        if isinstance(command, ChangeCommunication):
+            await self._check_names(command)
+        return await self.node.submit(command, caller.user, caller.auth)
+
+    async def _check_names(self, command: ChangeCommunication) -> None:
+        """Refuse a way to reach machines that leads nowhere: a hostname that cannot be looked up here."""
+        members = self.node.replica.cluster.machines.values()
+        names = [machine.address or machine.hostname for machine in members] if command.by == "hostname" else []
+        names += [command.address] if command.address else []
+        await self._look_up([name for name in names if not is_address(name)])
 
     async def answer_person(self, user: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer somebody who logged in from another machine: so far, machines that want to join."""
-        known = next((found for found in self.node.replica.cluster.users.values() if found.name == user), None)
-        if known is None or known.role != ROLES[-1]:
-            raise Refused(f"{user} may not let machines in", "ask an administrator")
         if request.get("operation") != "admit":
             raise Refused("there is no such operation", "is that machine of the same version?")
         try:
@@ -55,17 +88,36 @@ class Service:
             )
         except msgspec.ValidationError as error:
             raise InvalidValue(f"a machine described itself in a wrong shape: {error}") from error
-        return await self._admit(command, user, dry_run=request.get("dry_run") is True)
+        auth = self._check_admitter(user, command.card)
+        return await self._admit(command, user, auth, dry_run=request.get("dry_run") is True)
 
-    async def _admit(self, command: AdmitMachine, user: str, *, dry_run: bool) -> dict[str, Any]:
+    def _check_admitter(self, user: str, card: Card) -> str:
+        """Return how whoever asks to let a machine in was authenticated. Raises Refused where they may not."""
+        cluster = self.node.replica.cluster
+        known = cluster.users_named(user)
+        if len(known) == 1 and known[0].role == roles.ADMINISTRATOR:
+            return "password"
+        for announced in cluster.announced.values():
+            if user == announced_user(announced.hostname):
+                check_announced(announced, card)
+                return "key"
+        for machine in cluster.machines.values():
+            # It was let in before, and could not fetch the log then.
+            if user == announced_user(machine.id) and machine.client_key == card.client_key:
+                return "key"
+        raise Refused(f"{user} may not let machines in", "ask an administrator")
+
+    async def _admit(self, command: AdmitMachine, user: str, auth: str, *, dry_run: bool) -> dict[str, Any]:
         replica = self.node.replica
-        if dry_run:
-            draft = Draft(replica.state)
-            decide(command, Context(draft, replica.cluster, replica.state.me, user, self.node.now(), Epoch("")))
-        else:
-            await self.node.submit(command, user, "password")
+        draft = Draft(replica.state)
+        decide(command, Context(draft, replica.cluster, replica.state.me, user, self.node.now(), Epoch("")))
+        warnings = []
+        if replica.cluster.by == "hostname":
+            warnings = await self._look_up([command.card.hostname])
+        if not dry_run:
+            await self.node.submit(command, user, auth)
         cluster = replica.cluster
-        me = cluster.machines[replica.state.me]
+        me = self.me
         group = cluster.group(command.group) if command.group else next(iter(cluster.groups.values()))
         return {
             "cluster": replica.state.cluster,
@@ -76,15 +128,63 @@ class Service:
             "host_key": me.host_key,
             "groups": [found.name for found in cluster.groups.values()],
             "dry_run": dry_run,
+            "by": cluster.by,
+            "warnings": warnings,
+            "offer": await self._offer(command.card, group) if dry_run else None,
         }
+
+    async def _offer(self, card: Card, group: Group) -> dict[str, Any]:
+        """Return what a machine would do in a group, for a joiner that rehearses."""
+        joiner = machine_id(bytes.fromhex(card.key))
+        await self.node.load({*levels_of(joiner, group.id)})
+        found = offer(Draft(self.node.replica.state), self.node.replica.cluster, joiner, group.id)
+        told: dict[str, Any] = msgspec.to_builtins(found)
+        return told
+
+    async def _look_up(self, hostnames: Sequence[str]) -> list[str]:
+        if self.resolver is None:
+            return []
+        return await check_hostnames(self.resolver, hostnames, self.me.hostname)
+
+    def rehearsed(self, command: Command, user: str) -> Machine:
+        """Return this machine as a command would leave it. Raises what would refuse the command."""
+        replica, me = self.node.replica, self.me
+        draft = Draft(replica.state)
+        context = Context(draft, replica.cluster, me.id, user, self.node.now(), Epoch(""))
+        event = decide(command, context).event
+        prefix = f"machine/{me.id}/"
+        written = {
+            write.path.removeprefix(prefix): msgspec.json.decode(write.value)
+            for write in (event.writes if event else ())
+            if write.path.startswith(prefix) and isinstance(write.value, str)
+        }
+        return msgspec.convert({**msgspec.to_builtins(me), **written}, Machine)
 
     def status(self) -> dict[str, Any]:
         """Return what only a running node knows of itself."""
-        return {"serving": self.links is not None, "waiting": dict(self.node.replica.waiting)}
+        return {
+            "serving": self.links is not None,
+            "waiting": dict(self.node.replica.waiting),
+            "removed": self._removed(),
+            "twin": _twin(self.node.replica.twins.seen),
+        }
+
+    def _removed(self) -> str | None:
+        """Return who removed this machine when, by its own log or else as peers tell it; None where nobody did."""
+        left = departure_of(self.node)
+        if left is not None:
+            return sentence(left)
+        for machine in self.node.replica.cluster.machines.values():
+            status = self.links.status.get(machine.id) if self.links else None
+            if status is not None and status.state == "removed":
+                return f"{status.reason}, says {machine.hostname}; {_alone(self.me)}"
+        return None
 
     def connstatus(self) -> dict[str, Any]:
         """Return the state of the link to every member, in the words of connstatus."""
         cluster = self.node.replica.cluster
+        # A machine that is no member any more shows itself, and why.
+        shown = {**cluster.machines, self.me.id: self.me}
         return {
             "machines": [
                 {
@@ -93,12 +193,12 @@ class Service:
                     "group": cluster.groups[machine.group].name if machine.group in cluster.groups else "",
                     **self._link(machine.id),
                 }
-                for machine in cluster.machines.values()
+                for machine in shown.values()
             ]
         }
 
     def _link(self, machine: MachineId) -> dict[str, Any]:
-        member = self.node.replica.cluster.machines[machine]
+        member = self.node.replica.cluster.machines.get(machine, self.me)
         facts: dict[str, Any] = {"state": "not serving", "reason": "", "since": None, "last_contact": None}
         facts |= {"behind": None, "ahead": None, "clock_skew_ms": None}
         status = self.links.status.get(machine) if self.links else None
@@ -117,17 +217,62 @@ class Service:
             facts |= {"state": "connecting"}
         else:
             facts |= {"reason": "no daemon runs here: start it with 'cluster-store serve'"}
-        if machine == self.node.replica.state.me:
-            facts |= {"state": "connected", "reason": "this machine", "behind": 0, "ahead": 0}
-        elif not member.joined:
-            facts |= {"state": "pending", "reason": "let in, but not heard of since"}
-        me = self.node.replica.cluster.machines[self.node.replica.state.me]
-        if member.detached:
+        if facts["state"] == "removed":
+            facts["reason"] += f"; {_alone(self.me)}"
+        facts |= self._ruled(member)
+        facts["relayed_through"] = self._relay(machine, facts["state"])
+        facts["version"] = member.version
+        facts["address"] = self._address(member)
+        facts["epoch"] = {"reason": member.epoch_reason, "since": iso(member.epoch_begun)}
+        if member.epoch_reason in _MENDED and not facts["reason"]:
+            facts["reason"] = f"its store was {member.epoch_reason} at {iso(member.epoch_begun)}"
+        if twice := self.node.replica.twins.peers.get(machine):
+            told = f"runs twice, seen last at {iso(twice)}: stop the copy"
+            facts["reason"] = f"{facts['reason']}; {told}" if facts["reason"] else told
+        waiting = self.node.replica.waiting.get(machine)
+        return facts | ({"reason": f"waiting: {waiting}"} if waiting else {})
+
+    def _relay(self, machine: MachineId, state: str) -> str | None:
+        """Return who passes on the records of a machine that there is no link to, None where nobody has."""
+        replica = self.node.replica
+        relay = replica.relays.get(machine)
+        if state == "connected" or relay is None or relay == machine:
+            return None
+        return replica.cluster.hostname(relay)
+
+    def _address(self, member: Machine) -> str:
+        address = address_of(member, self.node.replica.cluster)
+        return host_port(address.host, address.port)
+
+    def _ruled(self, member: Machine) -> dict[str, Any]:
+        """Return what the registers say of a link: they have the last word."""
+        me, left = self.me, departure_of(self.node)
+        facts: dict[str, Any] = {"behind": 0, "ahead": 0} if member.id == me.id else {}
+        if left is not None:
+            facts |= {"state": "removed", "reason": sentence(left)}
+        elif member.detached:
             facts |= {"state": "detached", "reason": _detached(member)}
         elif me.detached:
             facts |= {"state": "detached", "reason": f"this machine was {_detached(me)}"}
-        waiting = self.node.replica.waiting.get(machine)
-        return facts | ({"reason": f"waiting: {waiting}"} if waiting else {})
+        elif member.id == me.id:
+            facts |= {"state": "connected", "reason": "this machine"}
+        elif not member.joined:
+            facts |= {"state": "pending", "reason": "let in, but not heard of since"}
+        return facts
+
+
+def _twin(seen: Sighting | None) -> str | None:
+    """Return what an operator of a machine that runs twice should know."""
+    if seen is None:
+        return None
+    told = f"a copy of this store runs elsewhere too, seen last at {iso(seen.at)}"
+    if seen.elder:
+        return f"{told}; this is the younger of the two and takes no changes: stop one, then start the other again"
+    return f"{told}; it takes no changes: stop it"
+
+
+def _alone(me: Machine) -> str:
+    return f"'clusterconfig removemachine {me.hostname}' here makes it stand alone, with the settings that it has"
 
 
 def _detached(machine: Machine) -> str:
@@ -138,7 +283,7 @@ def iso(milliseconds: int) -> str | None:
     """Return a time in ISO 8601, UTC, None for never."""
     if not milliseconds:
         return None
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return iso_time(milliseconds)
 
 
 def command_of(message: Mapping[str, Any]) -> Command:

@@ -9,8 +9,7 @@ from cluster_store.adapters.memory_log import MemoryLog
 from cluster_store.adapters.sqlite_log import SqliteLog
 from cluster_store.core import commands
 from cluster_store.core.document import Document
-from cluster_store.core.registers import SHARDS, Lane
-from cluster_store.core.replay import Standing
+from cluster_store.core.registers import SHARDS, Lane, Standing
 from cluster_store.core.state import Appended
 from cluster_store.core.types import MachineId, RecordId
 from cluster_store.core.types import Path as Register

@@ -102,7 +102,7 @@ class Machine:
             key=self.identity.key.hex(),
             hostname=self.name,
             serial=f"SERIAL-{self.name}",
-            version="1.0",
+            version="9.0",
             ssh_port=22,
             ccs_port=2222,
             listen="",
@@ -235,7 +235,8 @@ class Fleet:
         self._links += 2
         one.links[first], other.links[second] = (other, second), (one, first)
         await one.feed(LinkUp(first, other.id, self.now))
-        await other.feed(LinkUp(second, one.id, self.now))
+        if second in other.links:
+            await other.feed(LinkUp(second, one.id, self.now))
 
     async def cut(self, one: Machine, other: Machine) -> None:
         """Break all links between two machines; what was under way on them is lost."""

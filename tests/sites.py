@@ -71,7 +71,7 @@ class Site:
             key=self.keys.identity_public.hex(),
             hostname=self.name,
             serial=f"S-{self.name}",
-            version="1",
+            version="9",
             ssh_port=22,
             ccs_port=2222,
             listen=self.name,

@@ -27,6 +27,7 @@ CORE_ORDER = (
     "types",
     "json_text",
     "values",
+    "public_keys",
     "causality",
     "document",
     "registers",
@@ -34,6 +35,7 @@ CORE_ORDER = (
     "records",
     "commands",
     "cluster",
+    "roles",
     "settings",
     "digest",
     "requirements",
@@ -42,16 +44,32 @@ CORE_ORDER = (
     "admission",
     "decision",
     "decide_settings",
+    "decide_levels",
+    "decide_groups",
+    "decide_users",
+    "decide_removal",
+    "decide_rollback",
+    "decide_conflicts",
+    "decide_communication",
     "decide",
     "naming",
+    "standalone",
     "history",
     "graph",
+    "past",
+    "rollback",
     "conflicts",
+    "hidden",
+    "inbox",
     "explain",
+    "impact",
+    "provenance",
     "replay",
     "chain",
     "effects",
+    "authoring",
     "sync",
+    "twins",
     "replica",
     "wire",
 )
@@ -63,9 +81,16 @@ SHELL_ORDER = (
     "formats",
     "documents",
     "node",
+    "logins",
+    "open_link",
     "links",
     "gatekeeper",
+    "listening",
+    "lookups",
+    "previewing",
     "joining",
+    "salvage",
+    "leaving",
     "service",
 )
 #: What each part of the package may import besides itself. The shell, the adapters and the simulation stand side by
@@ -76,7 +101,8 @@ PARTS = {
     "simulation": {"core", "ports", "documents"},
     **{part: {"core", *SHELL_ORDER[:place]} for place, part in enumerate(SHELL_ORDER)},
 }
-PARTS["daemon"] = {*PARTS}
+PARTS["daemon"] = PARTS["backup"] = PARTS["mending"] = {*PARTS}
+PARTS["repair"] = {*PARTS}
 PARTS["bootstrap"] = {*PARTS}
 #: The only files that import these libraries, so that each can be replaced, and its errors translated, at one door.
 HOMES = {

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from cluster_store_cli import network
 
+from cluster_store.simulation.options import FAULTS
+from tests.collisions import stored_collision
 from tests.transcript import FORMS, Bindings, Shell, steps
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 TUTORIAL = ROOT / "docs" / "tutorial.md"
+CLUSTERING = ROOT / "docs" / "clustering.md"
+RECOVERY = ROOT / "docs" / "recovery.md"
+USERS = ROOT / "docs" / "users.md"
+SIMULATION = ROOT / "docs" / "simulation.md"
 
 
 def free_ports(count: int) -> list[int]:
@@ -38,6 +46,22 @@ def test_the_tutorial_is_as_it_says(tmp_path: Path) -> None:
     run(tmp_path, TUTORIAL.read_text(encoding="utf-8"))
 
 
+def test_the_guide_to_clusters_is_as_it_says(tmp_path: Path) -> None:
+    """Its menus at a terminal, both ways to join, and each operation: each prints what is shown."""
+    run(tmp_path, CLUSTERING.read_text(encoding="utf-8"))
+
+
+def test_the_guide_to_recovery_is_as_it_says(tmp_path: Path) -> None:
+    """A backup, a restore, and two damaged stores: each command prints what is shown, and mends what it says."""
+    run(tmp_path, RECOVERY.read_text(encoding="utf-8"))
+
+
+@pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")
+def test_the_page_about_users_is_as_it_says(tmp_path: Path) -> None:
+    """Users added, changed, listed and deleted: each command prints what is shown."""
+    run(tmp_path, USERS.read_text(encoding="utf-8"))
+
+
 #: What comes before the README's transcript, as it says in words.
 TWO_MACHINES = """
 ```console
@@ -58,10 +82,29 @@ def test_the_readme_is_as_it_says(tmp_path: Path) -> None:
     run(tmp_path, TWO_MACHINES + README.read_text(encoding="utf-8"))
 
 
+def test_the_page_on_simulation_is_as_it_says(tmp_path: Path) -> None:
+    """Seeds pass, a run is drawn, and the log of a member of a cluster is rehearsed with."""
+    asyncio.run(stored_collision(tmp_path))
+    run(tmp_path, SIMULATION.read_text(encoding="utf-8"))
+    assert (tmp_path / "run.svg").read_text(encoding="utf-8").startswith("<svg")
+
+
+def test_the_page_on_simulation_explains_every_fault() -> None:
+    """Its table has the faults that there are, in their order."""
+    faults = SIMULATION.read_text(encoding="utf-8").partition("## The faults\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", faults, re.MULTILINE) == list(FAULTS)
+
+
 def test_no_page_shows_a_terminal_that_nobody_runs() -> None:
     """Every page with such a block is one of those above, and these have at least one."""
     pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
-    assert {page for page in pages if list(steps(page.read_text(encoding="utf-8")))} == {README, TUTORIAL}
+    assert {page for page in pages if list(steps(page.read_text(encoding="utf-8")))} == {
+        README,
+        TUTORIAL,
+        CLUSTERING,
+        RECOVERY,
+        SIMULATION,
+    }
 
 
 # --- the runner itself ---

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
-from cluster_store import joining
+from cluster_store import joining, links
 from cluster_store.adapters.memory_log import MemoryLog
 from cluster_store.adapters.memory_transport import MemoryNetwork
 from cluster_store.core import commands
 from cluster_store.core.errors import LinkError, Refused
 from cluster_store.core.registers import CLUSTER, setting_path
+from cluster_store.gatekeeper import Doorkeeper
+from cluster_store.leaving import departure_of
 from cluster_store.links import address_of
 from cluster_store.ports import PeerAddress
-from tests.sites import PASSWORD, SALT, Site
+from tests.sites import PASSWORD, SALT, Site, plain_verify
 from tests.waiting import wait_until_async
 
 
@@ -85,6 +88,70 @@ async def test_a_member_that_was_away_catches_up_and_brings_what_it_did(trio: Tr
     await trio.b.has("while.away", "1")
     await trio.c.has("offline", "2")
     await wait_until_async(trio.equal)
+
+
+async def test_a_linked_machine_hears_of_its_removal_and_loses_its_links(trio: Trio) -> None:
+    """From whoever removed it, in its own log; the rest goes on without it."""
+    await trio.c.set("from.c", "1")
+    await trio.a.command(commands.RemoveMachines(machines=("c",)))
+    await wait_until_async(lambda: departure_of(trio.c.node))
+    await wait_until_async(lambda: trio.c.id not in {*trio.a.links.open_peers, *trio.b.links.open_peers})
+    assert trio.a.links.status[trio.c.id].state == "removed"
+    await trio.b.set("after", "1")
+    await trio.a.has("after", "1")
+    await trio.a.has("from.c", "1")
+    assert trio.c.get("after") is None
+    (row,) = [row for row in trio.c.service.connstatus()["machines"] if row["hostname"] == "c"]
+    assert row["state"] == "removed"
+    assert row["reason"].startswith("this machine was removed from the cluster by os:root on a at ")
+    with pytest.raises(Refused, match="this machine was removed"):
+        await trio.c.set("after", "2")
+
+
+async def test_a_machine_that_was_away_is_told_of_its_removal_and_nothing_else(trio: Trio) -> None:
+    """Its key is still known, but opens no more than the reason; whether to leave is for its own operator."""
+    await trio.c.end()
+    await trio.a.command(commands.RemoveMachines(machines=("c",)))
+    await wait_until_async(lambda: trio.c.id in trio.b.node.replica.cluster.removed)
+    await trio.c.open()
+    await trio.c.set("c.offline", "1")
+    held = len(trio.c.log.records)
+    await trio.c.listen()
+
+    def told_by_both() -> bool:
+        heard = [trio.c.links.status.get(peer.id) for peer in (trio.a, trio.b)]
+        return all(status is not None and status.state == "removed" for status in heard)
+
+    await wait_until_async(told_by_both)
+    assert len(trio.c.log.records) == held
+    for peer in (trio.a, trio.b):
+        assert peer.get("c.offline") is None
+        assert trio.c.id not in peer.links.open_peers
+    told = trio.c.service.status()["removed"]
+    assert told.startswith("c was removed from the cluster by os:root on a at ")
+    assert told.endswith("'clusterconfig removemachine c' here makes it stand alone, with the settings that it has")
+    rows = {row["hostname"]: row for row in trio.c.service.connstatus()["machines"]}
+    assert [rows[name]["state"] for name in ("a", "b", "c")] == ["removed", "removed", "connected"]
+    assert departure_of(trio.c.node) is None
+    await trio.c.command(commands.RemoveMachines(machines=("c",)))
+    assert departure_of(trio.c.node) is not None
+
+
+async def test_a_machine_that_does_not_take_its_removal_loses_the_link_all_the_same(
+    trio: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stolen machine cannot keep a link by saying nothing."""
+    monkeypatch.setattr(links, "_PARTING_S", 0.05)
+    stuck = asyncio.Event()
+
+    async def never(_link: int, _message: object) -> None:
+        await stuck.wait()
+
+    monkeypatch.setattr(trio.c.node, "receive", never)
+    await trio.a.command(commands.RemoveMachines(machines=("c",)))
+    await wait_until_async(lambda: trio.c.id not in {*trio.a.links.open_peers, *trio.b.links.open_peers})
+    stuck.set()
+    assert departure_of(trio.c.node) is None
 
 
 async def test_records_take_the_way_round(trio: Trio) -> None:
@@ -167,3 +234,26 @@ async def test_connstatus_tells_the_truth(trio: Trio) -> None:
     await trio.b.open()
     await trio.b.listen()
     await wait_until_async(lambda: states()["b"] == "connected")
+
+
+@pytest.mark.parametrize("over", ["ssh", "ccs"])
+async def test_a_machine_that_was_away_while_the_ports_changed_finds_its_way_back(trio: Trio, over: str) -> None:
+    """It listens and dials where all did before; the others look for it there too."""
+    away, *others = trio.c, trio.a, trio.b
+    await away.end()
+    await trio.a.command(commands.ChangeCommunication(over=over, port=2023))
+    await wait_until_async(lambda: trio.b.node.replica.cluster.over == over)
+    await trio.b.command(commands.ChangeCommunication(over=over, port=2024))
+    await trio.a.set("meanwhile", "1")
+    await wait_until_async(lambda: trio.b.get("meanwhile") == "1")
+    for site in others:
+        assert site.listener is not None
+        await site.listener.close()
+        site.listener = await site.transport.listen(
+            site.name, 2024, Doorkeeper(site.node, site.links, plain_verify, site.service.answer_person)
+        )
+    await away.open()
+    await away.listen()
+    await away.has("meanwhile", "1")
+    assert away.node.replica.cluster.over == over
+    await wait_until_async(trio.equal)

@@ -8,7 +8,8 @@ it is bound to what really came; from then on the page's one stands for that, in
 that are equal on the page must be equal, and two that differ must differ.
 
 A command that only looks is repeated until its output is as written: changes take a moment to travel. Of one that ends
-with ``&`` the output is waited for. Every command must end with exit status 0.
+with ``&`` the output is waited for. Every command must end with exit status 0. One whose output shows questions with
+their answers is run at a terminal of its own, apart from the shell, and answered so.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests import dialogue
 from tests.waiting import wait_until
 
 #: How long a command may take, or a change to arrive, on a busy host; seconds.
@@ -36,8 +38,11 @@ _PROMPT = re.compile(r"(\w*)\$ (.*)")
 _LOOKING = re.compile(
     r"(?:\S+ )?(?:clusterconfig )?(?:get|status|list|connstatus|clustercheck|explain|log|showconfig)\b"
 )
-#: Name -> form of what differs from run to run. Times are never bound: two may be equal, or not.
+#: Forms that are never bound: two times or counts may be equal, or not.
+_UNBOUND = ("time", "count")
+#: Name -> form of what differs from run to run.
 FORMS = {
+    "key": r"\bAAAAC3NzaC1lZDI1NTE5AAAAI[A-Za-z0-9+/]{43}",
     "fingerprint": r"SHA256:[A-Za-z0-9+/]{43}",
     "time": r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?Z?|\d{8}T\d{6}Z",
     "serial": r"\b[0-9A-F]{12}\b",
@@ -46,6 +51,8 @@ FORMS = {
     "user": r"\bos:[\w.-]*\w",
     # A machine's registers are spread over documents by its id, among other things.
     "documents": r"\b\d+(?= documents)",
+    # What a simulation comes to is the same on every run, and another one after any change of the program.
+    "count": r"(?<=, events )\d+|(?<=, conflicts )\d+|(?<=, steps )\d+",
 }
 _VOLATILE = re.compile("|".join(f"(?P<{name}>{form})" for name, form in FORMS.items()))
 
@@ -117,7 +124,7 @@ class Bindings:
             end = match.end()
             shown, form = match[0], match.lastgroup
             assert form is not None
-            if form == "time":
+            if form in _UNBOUND:
                 pattern += f"(?:{FORMS[form]})"
             elif shown in self.bound:
                 pattern += re.escape(self.bound[shown])
@@ -135,11 +142,12 @@ class Shell:
     def __init__(self, folder: Path) -> None:
         """Start it."""
         programs = Path(sys.executable).parent
-        environment = {"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(folder), "LANG": "C.UTF-8"}
+        self._folder = folder
+        self._environment = {"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(folder), "LANG": "C.UTF-8"}
         self._process = subprocess.Popen(
             ["bash", "--norc", "--noprofile"],
             cwd=folder,
-            env=environment,
+            env=self._environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -189,7 +197,11 @@ class Shell:
             output = self._said()
             return bindings.take(step.output, output)
 
-        if _LOOKING.match(command):
+        questions = list(dialogue.answers(bindings.real(step.output)))
+        if questions:
+            output = self._hold(step.machine, command, questions)
+            passed = bindings.take(step.output, output)
+        elif _LOOKING.match(command):
             passed = _within(as_written)
         elif command.endswith("&"):
             self._execute(step.machine, command)
@@ -198,6 +210,11 @@ class Shell:
             passed = as_written()
         difference = "".join(ndiff(step.output.splitlines(True), output.splitlines(True)))
         assert passed, f"what the page says and what came differ after: {command}\n{difference}"
+
+    def _hold(self, machine: str, command: str, questions: list[dialogue.Answer]) -> str:
+        """Run a command at a terminal and return its screen."""
+        environment = {**self._environment, "CLUSTER_STORE": machine}
+        return _bare(dialogue.hold(command, questions, self._folder, environment, PATIENCE_S).splitlines())
 
     def _execute(self, machine: str, command: str) -> str:
         """Run a command to its end and return what it printed; one in the background may not have printed all."""

@@ -213,7 +213,8 @@ def _stat(path: Path) -> os.stat_result:
         return path.stat()
     except FileNotFoundError as error:
         raise StoreMissing(
-            f"there is no {path}", "Run `cluster-store init`, or restore the store from a backup."
+            f"there is no {path}",
+            "Restore a backup of this machine; `cluster-store repair` says what else can be done.",
         ) from error
     except OSError as error:
         raise StoreCorrupt(

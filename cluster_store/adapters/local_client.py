@@ -22,6 +22,16 @@ _ANSWER_S = 3600.0
 _ADDRESS_BYTES = 100
 
 
+#: Where the daemon puts the token of a login, for the process that serves it. Every request of that process carries it,
+#: because this is the one door: a process that forgot it would be taken for the owner of the store.
+LOGIN_VARIABLE = "CLUSTER_STORE_LOGIN"
+
+
+def login() -> str | None:
+    """Return the token of the login that this process serves, None where it serves the owner of the store's files."""
+    return os.environ.get(LOGIN_VARIABLE)
+
+
 class NoDaemon(Exception):  # noqa: N818 - an answer, not a failure: the caller does the work itself
     """Nobody answers at the store's socket."""
 
@@ -41,7 +51,9 @@ def call(path: Path, operation: str, arguments: Mapping[str, Any], progress: Cal
             except OSError as error:
                 raise NoDaemon from error
         try:
-            connection.sendall(orjson.dumps({"operation": operation, "arguments": arguments}) + b"\n")
+            request = {"operation": operation, "arguments": arguments}
+            token = login()
+            connection.sendall(orjson.dumps(request if token is None else {**request, "login": token}) + b"\n")
             with connection.makefile("rb") as lines:
                 for line in lines:
                     answer = orjson.loads(line)

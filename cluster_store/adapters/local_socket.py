@@ -17,18 +17,30 @@ import orjson
 from cluster_store.adapters.local_client import describe, short_path
 from cluster_store.core.errors import ClusterStoreError, InvalidValue
 from cluster_store.core.limits import REQUEST_BYTES_MAX
+from cluster_store.core.roles import Caller
 
-#: (operation, arguments, user, progress) -> result.
-Handler = Callable[[str, Mapping[str, Any], str, Callable[[str], None]], Awaitable[dict[str, Any]]]
+#: (operation, arguments, caller, progress) -> result.
+Handler = Callable[[str, Mapping[str, Any], Caller, Callable[[str], None]], Awaitable[dict[str, Any]]]
+#: From the token that a login's process was given to who that is. Raises Refused.
+Recognise = Callable[[str], Caller]
 
 
-async def listen(path: Path, handler: Handler) -> asyncio.Server:
-    """Answer at a socket, in place of a stale one. The caller holds the store's lock."""
+async def listen(path: Path, handler: Handler, recognise: Recognise) -> asyncio.Server:
+    """Answer at a socket, in place of a stale one. The caller holds the store's lock.
+
+    Args:
+        path: the socket.
+        handler: answers.
+        recognise: tells who a login is; whoever is none of these owns the store's files.
+    """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            await _converse(reader, writer, handler)
-        writer.close()
+        try:
+            with contextlib.suppress(ConnectionError):
+                await _converse(reader, writer, handler, recognise)
+        finally:
+            # Also where the handler failed: whoever waits for an answer has to hear that there will be none.
+            writer.close()
 
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)  # noqa: PTH108 - one system call on a local file; pathlib's would be the same
@@ -36,8 +48,13 @@ async def listen(path: Path, handler: Handler) -> asyncio.Server:
         return await asyncio.start_unix_server(serve, address, limit=REQUEST_BYTES_MAX)
 
 
-async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler) -> None:
-    user = user_of(writer.get_extra_info("socket"))
+async def _converse(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler, recognise: Recognise
+) -> None:
+    owner = Caller(user_of(writer.get_extra_info("socket")))
+
+    def who(login: str | None) -> Caller:
+        return owner if login is None else recognise(login)
 
     def progress(text: str) -> None:
         writer.write(orjson.dumps({"progress": text}) + b"\n")
@@ -51,18 +68,21 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
             return
         if not line:
             return
-        writer.write(await _answer(line, user, progress, handler))
+        writer.write(await _answer(line, who, progress, handler))
         await writer.drain()
 
 
-async def _answer(line: bytes, user: str, progress: Callable[[str], None], handler: Handler) -> bytes:
+async def _answer(
+    line: bytes, who: Callable[[str | None], Caller], progress: Callable[[str], None], handler: Handler
+) -> bytes:
     try:
         request = orjson.loads(line)
         operation, arguments = str(request["operation"]), dict(request["arguments"])
+        login = request.get("login")
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         return _error(InvalidValue("that was no request", "is this program of the same version as the daemon?"))
     try:
-        result = await handler(operation, arguments, user, progress)
+        result = await handler(operation, arguments, who(login if login is None else str(login)), progress)
     except ClusterStoreError as error:
         return _error(error)
     return orjson.dumps({"result": result}) + b"\n"

@@ -66,7 +66,7 @@ class MemoryLog:
         for added in self.records:
             if added.record.id == record:
                 envelope = added.record.envelope
-                return Fact(added.line, envelope.seq, envelope.hybrid, added.position)
+                return Fact(added.line, envelope.seq, 0 if added.void else envelope.hybrid, added.position)
         return None
 
     async def append(self, draft: Draft) -> None:

@@ -21,7 +21,7 @@ from cluster_store.adapters.keys import Keys
 from cluster_store.core import limits
 from cluster_store.core.errors import OverLimit, Refused
 from cluster_store.core.types import MachineId
-from cluster_store.ports import MACHINE_USER, Gatekeeper, PeerAddress, host_port
+from cluster_store.ports import MACHINE_USER, Gatekeeper, PeerAddress, announced_user, host_port
 
 #: A sender waits while this much has not been read.
 _UNREAD_BYTES_MAX = 512 * 1024
@@ -64,8 +64,11 @@ class MemoryListener:
 
     port: int
 
-    def __init__(self, network: MemoryNetwork, gatekeeper: Gatekeeper, keys: Keys) -> None:
+    def __init__(
+        self, network: MemoryNetwork, gatekeeper: Gatekeeper, keys: Keys, *, machines_only: bool = False
+    ) -> None:
         self.gatekeeper = gatekeeper
+        self.machines_only = machines_only
         self.host_key = keys.host_key_line
         self._network = network
         self._served: dict[asyncio.Task[None], MemoryLink] = {}
@@ -107,9 +110,11 @@ class MemoryTransport:
         self._keys = keys
         self._calls = itertools.count(1)
 
-    async def listen(self, address: str, port: int, gatekeeper: Gatekeeper) -> MemoryListener:
+    async def listen(
+        self, address: str, port: int, gatekeeper: Gatekeeper, *, machines_only: bool = False
+    ) -> MemoryListener:
         """Listen at a name; port 0 takes a free one."""
-        listener = MemoryListener(self._network, gatekeeper, self._keys)
+        listener = MemoryListener(self._network, gatekeeper, self._keys, machines_only=machines_only)
         listener.port = self._network.add(address, port, listener)
         return listener
 
@@ -138,14 +143,45 @@ class MemoryTransport:
         request: Mapping[str, Any],
     ) -> Mapping[str, Any]:
         """Log in as a person, send one request, return the reply."""
+
+        async def log_in(listener: MemoryListener) -> str | None:
+            keeper = listener.gatekeeper
+            if user == MACHINE_USER or listener.machines_only or keeper.needs_both(user):
+                return None
+            return user if await keeper.check_password(user, password, self._host) else None
+
+        return await self._ask(host, port, user, log_in, accept_key, request)
+
+    async def ask_by_key(
+        self, host: str, port: int, accept_key: Callable[[str], Awaitable[bool]], request: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Log in as an announced machine, send one request, return the reply."""
+
+        async def log_in(listener: MemoryListener) -> str | None:
+            key, keeper = self._keys.client_key_line, listener.gatekeeper
+            name = keeper.machine_for_key(key) or keeper.announced_for_key(key) if listener.machines_only else None
+            return announced_user(name) if name is not None else None
+
+        return await self._ask(host, port, "this machine", log_in, accept_key, request)
+
+    async def _ask(
+        self,
+        host: str,
+        port: int,
+        who: str,
+        log_in: Callable[[MemoryListener], Awaitable[str | None]],
+        accept_key: Callable[[str], Awaitable[bool]],
+        request: Mapping[str, Any],
+    ) -> Mapping[str, Any]:
         where = host_port(host, port)
         frame = orjson.dumps(request)
         listener = self._network.find(host, port)
         fingerprint = Keys.fingerprint(listener.host_key)
         if not await accept_key(fingerprint):
             raise link_errors.host_key_refused(where, fingerprint)
-        if user == MACHINE_USER or not await listener.gatekeeper.check_password(user, password, self._host):
-            raise link_errors.authentication_failed(where, user)
+        user = await log_in(listener)
+        if user is None:
+            raise link_errors.authentication_failed(where, who)
         reply = await listener.gatekeeper.on_request(user, orjson.loads(frame))
         answer: dict[str, Any] = orjson.loads(orjson.dumps(reply))
         return answer

@@ -13,10 +13,12 @@ from typing import Any, Self
 
 import msgspec
 
+from cluster_store.adapters import sqlite_wal
 from cluster_store.adapters.sqlite_errors import MENDING, missing, translated
+from cluster_store.adapters.sqlite_file import check_file
 from cluster_store.adapters.sqlite_projection import changes_of
 from cluster_store.adapters.sqlite_rows import SELECT_LINES, lane_row, line_row
-from cluster_store.adapters.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
+from cluster_store.adapters.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION, definitions
 from cluster_store.core.causality import Removals
 from cluster_store.core.chain import Fault, Meta, Row
 from cluster_store.core.document import Change
@@ -45,8 +47,12 @@ class SqliteAudit:
         """Open a store's database, whatever is in it. Raises StoreMissing, or StoreError where it cannot be read."""
         if not path.exists():
             raise missing(path)
+        # Opened in the usual way SQLite would make the write-ahead log anew, and nothing would show what is missing.
         with translated(path):
-            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+            untouched = "&immutable=1" if sqlite_wal.loss(path) or sqlite_wal.read(path).damaged else ""
+            connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=ro{untouched}", uri=True, isolation_level=None
+            )
         with closing(connection):
             # Damaged text is shown, not stumbled over.
             connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
@@ -73,11 +79,22 @@ class SqliteAudit:
 
     def damage(self) -> list[str]:
         """Return what is wrong with the file's header, and what SQLite finds wrong with its pages and indexes."""
-        found = []
+        try:
+            check_file(self.path)
+            found = []
+        except StoreCorrupt as error:
+            found = [error.message]
+        with self._door():
+            if sqlite_wal.read(self.path).damaged:
+                found.append("its write-ahead log is damaged: changes in it would be lost")
         for pragma, expected in (("application_id", APPLICATION_ID), ("user_version", SCHEMA_VERSION)):
             ((value,),) = self._rows(f"PRAGMA {pragma}")
             if value != expected:
                 found.append(f"the file's header has {pragma} {value}, not {expected}")
+        written = definitions()
+        for name, sql in self._rows("SELECT name, sql FROM sqlite_schema"):
+            if sql != written.get(name):
+                found.append(f"the definition of {str(name)[:80]!r} is not what was written")
         complaints = self._rows(f"PRAGMA integrity_check({_COMPLAINTS_MAX})")
         return [*found, *(str(text) for (text,) in complaints if text != "ok")]
 

@@ -12,7 +12,7 @@ import msgspec
 from cluster_store.core.errors import StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreMissing
 
 #: What helps where the file is not what was written.
-MENDING = "restore the store's folder from a backup: the other machines bring back what came after it"
+MENDING = "run 'cluster-store repair': it says what is lost, and how to get it back"
 #: Primary result code -> error, message about a path, hint.
 _CAUSES: dict[int, tuple[type[StoreError], str, str]] = {
     sqlite3.SQLITE_FULL: (StoreFull, "there is no room for {}", "make room on its disk, then try again"),
@@ -41,9 +41,7 @@ def store_error(error: sqlite3.Error, path: Path) -> StoreError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if not code and "decode" in str(error):
         code = sqlite3.SQLITE_CORRUPT
-    kind, message, hint = _CAUSES.get(
-        code, (StoreError, "{} cannot be used as it should", "run 'cluster-store verify' to see what is wrong with it")
-    )
+    kind, message, hint = _CAUSES.get(code, (StoreError, "{} cannot be used as it should", MENDING))
     return kind(f"{message.format(path)}: {error}", hint)
 
 
@@ -56,7 +54,7 @@ def translated(path: Path) -> Iterator[None]:
         raise store_error(error, path) from error
     except OSError as error:
         raise StoreError(f"{path} cannot be used: {error.strerror}", "see to its disk and to who owns it") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StoreCorrupt(f"{path} is damaged: {error}", MENDING) from error
 
 
@@ -67,7 +65,7 @@ def missing(path: Path) -> StoreMissing:
         # The keys come first and the database last; without it nobody has ever relied on them.
         return StoreMissing(
             f"the store in {folder} is not finished: its making was cut short",
-            "run 'cluster-store init --hostname NAME' again",
+            "run 'cluster-store init --hostname NAME' again, or 'cluster-store repair' if the database was lost",
         )
     return StoreMissing(
         f"there is no store in {folder}",

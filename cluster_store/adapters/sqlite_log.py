@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -25,11 +26,11 @@ from cluster_store.adapters import sqlite_file, sqlite_migration, sqlite_project
 from cluster_store.adapters.sqlite_errors import MENDING, translated
 from cluster_store.adapters.sqlite_projection import changes_of, look_up
 from cluster_store.adapters.sqlite_rows import SELECT_LINES, line_of
-from cluster_store.adapters.sqlite_schema import transaction
+from cluster_store.adapters.sqlite_schema import NEW_EPOCHS, transaction
 from cluster_store.core.admission import Incoming
 from cluster_store.core.causality import Removals
 from cluster_store.core.effects import LogRow
-from cluster_store.core.errors import StoreCorrupt, StoreError, StoreLocked
+from cluster_store.core.errors import StoreCorrupt, StoreError, StoreFull, StoreLocked
 from cluster_store.core.state import Draft, Facts, Needs, Stored
 from cluster_store.core.types import MachineId
 from cluster_store.ports import SavedDocument
@@ -73,6 +74,8 @@ class SqliteLog:
         self._connection = connection
         self._fingerprint = sqlite_file.fingerprint(path)
         self._closed = False
+        #: Whether its disk has been full since it was opened.
+        self._is_cramped = False
 
     @classmethod
     async def create(cls, path: Path, me: MachineId, cluster: str = "") -> Self:
@@ -90,13 +93,17 @@ class SqliteLog:
         return await cls._start(path, partial(sqlite_file.create, path, me, cluster))
 
     @classmethod
-    async def open(cls, path: Path) -> Self:
+    async def open(cls, path: Path, me: MachineId | None = None) -> Self:
         """Open a store, and bring it up to this version's schema.
+
+        Args:
+            path: its database.
+            me: the machine whose store it must be; None for any.
 
         Raises StoreMissing, StoreCorrupt (its tail was cut off, for one), StoreTooNew, StoreLocked, StoreFull,
         StoreError.
         """
-        return await cls._start(path, partial(_open, path))
+        return await cls._start(path, partial(_open, path, me))
 
     @classmethod
     async def _start(cls, path: Path, connect: Callable[[], sqlite3.Connection]) -> Self:
@@ -114,8 +121,12 @@ class SqliteLog:
     ) -> T:
         if self._closed:
             raise StoreError(f"{self.path} is closed", "open the store again")
-        with translated(self.path):
-            return await self._connection.run(work, *args, **kwargs)
+        try:
+            with translated(self.path):
+                return await self._connection.run(work, *args, **kwargs)
+        except (AttributeError, TypeError, ValueError) as error:
+            # Rows hold what this module writes, unless the file is damaged.
+            raise StoreCorrupt(f"{self.path} is damaged: {error}", MENDING) from error
 
     async def load(self) -> Stored:
         """See ``EventLog``. Raises StoreCorrupt where the newest record was changed."""
@@ -130,7 +141,16 @@ class SqliteLog:
 
         A caller that is cancelled while it waits does not know whether the draft became durable.
         """
-        await self._run(_append, draft, self._fingerprint)
+        if self._is_cramped:
+            # The file's own log would take all room that is made, and leave none for the database to grow. What is
+            # moved into the database is written over next, so that the log stays as it is.
+            with suppress(StoreLocked):
+                await self._run(_checkpoint)
+        try:
+            await self._run(_append, draft, self._fingerprint)
+        except StoreFull:
+            self._is_cramped = True
+            raise
 
     async def first_missing(self, covered: Mapping[int, int]) -> int:
         """See ``EventLog``."""
@@ -165,12 +185,11 @@ class SqliteLog:
                 await self._connection.close()
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    connection, version = sqlite_file.open_for_writing(path)
+def _open(path: Path, me: MachineId | None) -> sqlite3.Connection:
+    connection, version = sqlite_file.open_for_writing(path, me)
     try:
         with translated(path):
             sqlite_migration.migrate(connection, path, version, sqlite_migration.STEPS)
-            sqlite_file.check_tail(connection, path)
     except BaseException:
         connection.close()
         raise
@@ -195,7 +214,13 @@ def _load(connection: sqlite3.Connection, path: Path, where: str) -> Stored:
         removals: dict[int, tuple[tuple[int, Removals], ...]] = {}
         for line, seq, known in connection.execute("SELECT line, seq, known FROM removals ORDER BY line, seq"):
             removals[line] = (*removals.get(line, ()), (seq, _removals.decode(known)))
-    return Stored(cluster, count, log_hash, lines, removals, own if last_where == where else None)
+    reason = last_where if last_where in NEW_EPOCHS else ""
+    return Stored(cluster, count, log_hash, lines, removals, own if last_where == where else None, reason)
+
+
+def _checkpoint(connection: sqlite3.Connection) -> None:
+    # Without waiting for readers: what one of them holds on to is moved another time.
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 def _append(connection: sqlite3.Connection, draft: Draft, where: str) -> None:

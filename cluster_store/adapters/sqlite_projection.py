@@ -69,7 +69,7 @@ def _write_lanes(connection: sqlite3.Connection, draft: Draft) -> None:
     taken = [(scope_of(path), path, bytes.fromhex(record)) for path, record in draft.taken]
     deleted = connection.executemany("DELETE FROM lanes WHERE scope = ? AND path = ? AND id = ?", taken)
     if taken and deleted.rowcount != len(taken):
-        raise StoreCorrupt("a lane that is to be replaced is not in the store", "run 'cluster-store verify'")
+        raise StoreCorrupt("a lane that is to be replaced is not in the store", MENDING)
     now = draft.records[-1].learnt
     connection.executemany(
         "UPDATE secrets SET replaced = ? WHERE record = ? AND path = ? AND replaced IS NULL",
@@ -114,9 +114,8 @@ def _scope(connection: sqlite3.Connection, scope: Level) -> ScopeFacts:
 
 
 def _fact(connection: sqlite3.Connection, record: RecordId) -> Fact | None:
-    row = connection.execute(
-        "SELECT line, seq, hybrid, position FROM records WHERE id = ?", (record_blob(record),)
-    ).fetchone()
+    query = "SELECT line, seq, CASE WHEN void IS NULL THEN hybrid ELSE 0 END, position FROM records WHERE id = ?"
+    row = connection.execute(query, (record_blob(record),)).fetchone()
     return Fact(*row) if row else None
 
 

@@ -40,6 +40,7 @@ _NUMBERED = re.compile(r"(.+)#([0-9]{1,18})")
 _PREFIX = re.compile(rf"[0-9a-f]{{{_PREFIX_DIGITS_MIN},{_ID_DIGITS}}}")
 
 _SELECT_EVENTS = "SELECT position, id, line, seq, envelope, seal, void, learnt FROM records "
+_USERS = "user/"
 #: Paths are ASCII without this one, so that a path with a prefix sorts before the prefix followed by it.
 _AFTER_ALL = "\x7f"
 
@@ -75,8 +76,12 @@ class StoreReader:
     Each call sees what is durable when it is made. Within ``snapshot`` all calls see the same state.
     """
 
-    def __init__(self, path: FilePath) -> None:
+    def __init__(self, path: FilePath, *, secrets: bool = True) -> None:
         """Open the database at ``path``.
+
+        Args:
+            path: the file.
+            secrets: whether the values of secret settings are shown. The table of users is read in any case.
 
         Raises:
             StoreMissing: there is none, or its making was cut short.
@@ -85,6 +90,7 @@ class StoreReader:
             StoreError: it may not be read, or an earlier version wrote it.
         """
         self.path = path
+        self._secrets = secrets
         self._connection = open_for_reading(path)
         self._cluster: Cluster | None = None
 
@@ -152,7 +158,7 @@ class StoreReader:
         rows = self._rows(
             SELECT_LANES + "WHERE scope = ? AND lanes.path = ? ORDER BY lanes.path, id", (scope_of(path), path)
         )
-        return next((lanes for _, lanes in registers_of(rows)), ())
+        return next((lanes for _, lanes in self._registers_of(rows)), ())
 
     def under(self, prefix: str) -> list[tuple[Path, tuple[Lane, ...]]]:
         """See ``Registers``. Reads only what it returns, unless the prefix ends inside a level's name."""
@@ -163,12 +169,26 @@ class StoreReader:
             condition += " AND scope = ?"
             parameters.append(scope)
         rows = self._rows(f"{SELECT_LANES} {condition} ORDER BY lanes.path, id", parameters)
-        return list(registers_of(rows))
+        return list(self._registers_of(rows))
+
+    def _registers_of(self, rows: list[tuple[Any, ...]]) -> Iterator[tuple[Path, tuple[Lane, ...]]]:
+        for path, lanes in registers_of(rows):
+            shown = self._secrets or path.startswith(_USERS)
+            yield path, lanes if shown else tuple(msgspec.structs.replace(lane, text=None) for lane in lanes)
 
     def secret(self, path: Path, record: RecordId) -> str | None:
         """Return the JSON text of a secret that a record wrote; None where it never came here or was erased."""
+        if not self._secrets and not path.startswith(_USERS):
+            return None
         rows = self._rows("SELECT text FROM secrets WHERE record = ? AND path = ?", (record_blob(record), path))
         return str(rows[0][0]) if rows else None
+
+    def salted(self, path: Path, record: RecordId) -> tuple[bytes, str] | None:
+        """Return the salt of a secret too; see ``secret``."""
+        if not self._secrets:
+            return None
+        rows = self._rows("SELECT salt, text FROM secrets WHERE record = ? AND path = ?", (record_blob(record), path))
+        return (rows[0][0], str(rows[0][1])) if rows else None
 
     # --- events ------------------------------------------------------------------------------------
 
@@ -176,6 +196,7 @@ class StoreReader:
         self,
         after: int = 0,
         *,
+        until: int | None = None,
         newest_first: bool = False,
         limit: int | None = None,
         machine: MachineId | None = None,
@@ -184,14 +205,17 @@ class StoreReader:
 
         Args:
             after: leave out the records up to this position.
+            until: leave out those behind this one; None for none.
             newest_first: begin at the end.
             limit: at most so many.
             machine: only what this machine wrote.
         """
-        positions: Sequence[int] = range(after + 1, self.count + 1)
+        last = self.count if until is None else until
+        positions: Sequence[int] = range(after + 1, last + 1)
         order = "DESC" if newest_first else "ASC"
         if machine is not None:
-            positions = sorted(self._positions_of(machine, after, order, -1 if limit is None else limit))
+            found = self._positions_of(machine, after, order, -1 if limit is None or until is not None else limit)
+            positions = sorted(position for position in found if position <= last)
         wanted = islice(reversed(positions) if newest_first else positions, limit)
         while page := list(islice(wanted, _PAGE)):
             places = ", ".join("?" * len(page))
@@ -248,9 +272,9 @@ class StoreReader:
             return cluster.machine(name).id
         except NotFound:
             gone = [
-                machine
-                for machine, hostname in cluster.removed.items()
-                if name == machine or name.casefold() == hostname.casefold()
+                machine.id
+                for machine in cluster.removed.values()
+                if name == machine.id or name.casefold() == machine.hostname.casefold()
             ]
             if len(gone) != 1:
                 raise

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from cluster_store.core.errors import StoreCorrupt, StoreTooNew
@@ -18,8 +18,12 @@ from cluster_store.core.types import MachineId
 
 #: Version of the tables below. ``sqlite_migration`` has a step from each earlier one.
 SCHEMA_VERSION = 1
+#: Bytes of every page of the file.
+PAGE_BYTES = 8192
 #: "clst", in the file's header: tells ``file`` and us whose database it is.
 APPLICATION_ID = 0x636C7374
+#: Why the next write begins a new epoch, where that is known: stands in the place of the fingerprint until then.
+NEW_EPOCHS = ("restored", "repaired")
 
 SCHEMA = """
 CREATE TABLE meta (
@@ -29,7 +33,7 @@ CREATE TABLE meta (
     own INTEGER,                    -- the line that this machine goes on writing
     count INTEGER NOT NULL,         -- number of records, so that a cut tail shows
     log_hash BLOB NOT NULL,         -- running hash over their ids
-    fingerprint TEXT NOT NULL       -- the file and host that were last written under
+    fingerprint TEXT NOT NULL       -- the file and host that were last written under, or one of NEW_EPOCHS
 );
 
 CREATE TABLE records (
@@ -130,6 +134,13 @@ def create_tables(connection: sqlite3.Connection, me: MachineId, cluster: str, w
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
+def definitions() -> dict[str, str | None]:
+    """Return what a store's file says of its own tables, indexes and triggers, by their names."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(SCHEMA)
+        return dict(connection.execute("SELECT name, sql FROM sqlite_schema"))
+
+
 def _statements(script: str) -> Iterator[str]:
     """Cut a script into statements: ``executescript`` would commit before it begins."""
     statement = ""
@@ -146,7 +157,8 @@ def schema_version(connection: sqlite3.Connection, path: Path) -> int:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
         raise StoreCorrupt(
-            f"{path} is empty or another program's database", "name the store's folder with --store, or restore it"
+            f"{path} is empty or another program's database",
+            "name the store's folder with --store, or run 'cluster-store repair' if it was a store",
         )
     if version > SCHEMA_VERSION:
         raise StoreTooNew(

@@ -19,9 +19,11 @@ class SshTransport:
         self._keys = keys
         self._times = times or Times()
 
-    async def listen(self, address: str, port: int, gatekeeper: Gatekeeper) -> SshListener:
+    async def listen(
+        self, address: str, port: int, gatekeeper: Gatekeeper, *, machines_only: bool = False
+    ) -> SshListener:
         """Listen on one address; port 0 takes a free one."""
-        listener = SshListener(gatekeeper, self._times)
+        listener = SshListener(gatekeeper, self._times, machines_only=machines_only)
         await listener.open(address, port, self._keys)
         return listener
 
@@ -40,3 +42,9 @@ class SshTransport:
     ) -> Mapping[str, Any]:
         """Log in as a person, send one request, return the reply."""
         return await ssh_client.ask(host, port, user, password, accept_key, request, self._times)
+
+    async def ask_by_key(
+        self, host: str, port: int, accept_key: Callable[[str], Awaitable[bool]], request: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Log in as an announced machine, send one request, return the reply."""
+        return await ssh_client.ask_by_key(host, port, self._keys, accept_key, request, self._times)

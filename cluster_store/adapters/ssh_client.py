@@ -24,7 +24,7 @@ from cluster_store.adapters.ssh_link import (
     FrameStream,
     SshLink,
     Times,
-    watch_socket,
+    guard,
 )
 from cluster_store.core.errors import InvalidValue, LinkError, Malformed
 from cluster_store.ports import MACHINE_USER, PeerAddress, host_port
@@ -70,22 +70,42 @@ async def ask(
         password.encode()
     except UnicodeEncodeError:
         raise InvalidValue("the password is not valid text", "Type it again, or set another one.") from None
+    login = {"username": user, "password": password, "client_keys": None, "preferred_auth": ("password",)}
+    return await _ask(_Call(host, port, times), user, login, accept_key, request, times)
+
+
+async def ask_by_key(
+    host: str,
+    port: int,
+    keys: Keys,
+    accept_key: Callable[[str], Awaitable[bool]],
+    request: Mapping[str, Any],
+    times: Times,
+) -> Mapping[str, Any]:
+    """Send an announced machine's request, as ``ports.Transport.ask_by_key`` says."""
+    login = {
+        "username": MACHINE_USER,
+        "client_keys": [asyncssh.import_private_key(keys.client_private)],
+        "preferred_auth": ("publickey",),
+    }
+    return await _ask(_Call(host, port, times), "this machine", login, accept_key, request, times)
+
+
+async def _ask(
+    call: _Call,
+    who: str,
+    login: Mapping[str, Any],
+    accept_key: Callable[[str], Awaitable[bool]],
+    request: Mapping[str, Any],
+    times: Times,
+) -> Mapping[str, Any]:
     frame = orjson.dumps(request)
-    call = _Call(host, port, times)
     # One connection to see the key, and another one for the password, pinned to the key that was accepted: a person
     # may take minutes to compare fingerprints, and no server waits that long for a login.
     offered = await call.host_key()
     if not await accept_key(Keys.fingerprint(offered)):
         raise link_errors.host_key_refused(call.where, Keys.fingerprint(offered))
-    stream = await call.open(
-        REQUEST_SUBSYSTEM,
-        pinned=offered,
-        who=user,
-        username=user,
-        password=password,
-        client_keys=None,
-        preferred_auth=("password",),
-    )
+    stream = await call.open(REQUEST_SUBSYSTEM, pinned=offered, who=who, **login)
     try:
         async with asyncio.timeout(times.reply):
             await stream.send(frame)
@@ -99,13 +119,18 @@ async def ask(
     return _reply(reply, call.where)
 
 
-async def fingerprint(host: str, port: int, times: Times | None = None) -> str:
-    """Return the fingerprint of the host key that is shown at ``host:port``, proven or not; nothing is sent.
+async def host_key(host: str, port: int, times: Times | None = None) -> str:
+    """Return the public key line of the host key that is shown at ``host:port``, proven or not; nothing is sent.
 
     Raises:
         LinkError: nobody there shows one.
     """
-    return Keys.fingerprint(await _Call(host, port, times or Times()).host_key())
+    return await _Call(host, port, times or Times()).host_key()
+
+
+async def fingerprint(host: str, port: int) -> str:
+    """Return the fingerprint of that key. Raises as ``host_key``."""
+    return Keys.fingerprint(await host_key(host, port))
 
 
 def _reply(frame: bytes, where: str) -> dict[str, Any]:
@@ -131,7 +156,7 @@ class _Client(asyncssh.SSHClient):
         self.socket_has_room = asyncio.Event()
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
-        self.socket_has_room = watch_socket(conn)
+        self.socket_has_room = guard(conn)
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         # Asked about any key but the pinned one: remembered, for a person to see, and refused.

@@ -6,6 +6,7 @@ bounded whatever it does, in each direction:
 1. Coming in: one frame, plus one window that is buffered here and one that asyncssh holds back while reading pauses.
 2. Going out: the frame being sent, plus what fits in the socket's buffer and the peer's window.
 3. In time: a peer that stops in the middle of a frame, either way, loses the connection after ``Times.stall``.
+4. In what asyncssh itself keeps and has no bound for, see ``guard``: ``HELD_BYTES_MAX``.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ WINDOW_BYTES = 512 * 1024
 PACKET_BYTES = 128 * 1024
 #: A frame goes to asyncssh in pieces, so that a large one is not copied whole.
 PIECE_BYTES = 128 * 1024
+#: What asyncssh may hold for a connection outside its channel. A peer that keeps to the protocol makes it hold a packet
+#: or two, and a window's worth while keys are exchanged anew.
+HELD_BYTES_MAX = 4 * 1024 * 1024
+#: The same in packets, which may be small: window adjustments, and answers to what nobody asked for.
+HELD_PACKETS_MAX = 1024
 #: What a server has to say on its error stream is a sentence.
 NOTICE_BYTES_MAX = 1024
 
@@ -76,17 +82,42 @@ class Times:
     close: float = 2.0
 
 
-def watch_socket(connection: SSHConnection) -> asyncio.Event:
-    """Return an event that is clear while the socket's own buffer is full.
+def guard(connection: SSHConnection) -> asyncio.Event:
+    """Drop a connection that makes asyncssh hold too much; return an event that is clear while the socket is full.
 
     asyncssh heeds the peer's window alone, which the peer chooses: one that grants 4 GiB and then does not read would
-    fill this process's memory. It leaves these two callbacks of asyncio empty.
+    fill this process's memory. It leaves these two callbacks of asyncio empty. And it answers, at once and without end,
+    whatever asks for an answer.
     """
     has_room = asyncio.Event()
     has_room.set()
     connection.pause_writing = has_room.clear  # type: ignore[method-assign]
     connection.resume_writing = has_room.set  # type: ignore[method-assign]
+    take = connection.data_received
+
+    def data_received(data: bytes, datatype: int | None = None) -> None:
+        take(data, datatype)
+        if holds_too_much(connection):
+            connection.abort()
+
+    connection.data_received = data_received  # type: ignore[method-assign]
     return has_room
+
+
+def holds_too_much(connection: SSHConnection) -> bool:
+    """Say whether asyncssh holds more for a connection than an honest peer could make it hold.
+
+    It has no public word for any of the three: what came in and is not looked at yet, what waits for a key exchange to
+    end, which the peer may put off for ever, and what the socket does not take.
+    """
+    deferred = connection._deferred_packets  # noqa: SLF001 - see above
+    if len(deferred) > HELD_PACKETS_MAX:
+        return True
+    transport = connection._transport  # noqa: SLF001 - see above
+    held = len(connection._inpbuf)  # noqa: SLF001 - see above
+    held += sum(len(part) for _, parts in deferred for part in parts)
+    held += transport.get_write_buffer_size() if isinstance(transport, asyncio.WriteTransport) else 0
+    return held > HELD_BYTES_MAX
 
 
 class _Tap(asyncio.ReadTransport):
@@ -201,13 +232,15 @@ class FrameStream:
                     # The peer would take the next frame for the rest of this one.
                     self.abort()
 
-    def _write(self, piece: bytes) -> None:
+    def _write(self, piece: bytes, datatype: int | None = None) -> None:
         if self._gone or self._closing:
             raise self._dropped("it was closed")
         try:
-            self._channel.write(piece)
+            self._channel.write(piece, datatype)
         except OSError as error:
             raise self._dropped(str(error)) from error
+        if holds_too_much(self._connection):
+            raise self._dropped("it puts off an exchange of keys, and what is sent to it piles up")
 
     async def _room(self) -> None:
         """Wait until what was written has mostly left this process."""

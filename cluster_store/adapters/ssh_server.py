@@ -1,16 +1,20 @@
 # ruff: noqa: ARG002 - asyncssh decides what its callbacks are given
-"""The listening side of SSH: who may connect, how long they may take, and the two things that they may ask for.
+"""The listening side of SSH: who may connect, how long they may take, and the few things that they may ask for.
 
 1. The user ``machine`` logs in with a key that a member's record pins, and may open the subsystem for links, once.
-2. Anybody else logs in with a password, and may open the subsystem for requests: one in, one answer out.
-3. Nothing else is served: no shell, no command, no file transfer, no forwarding, no agent, no terminal. Environment
-   variables are not read by anything.
-4. Whoever is not logged in and asking for something within ``Times.login`` is disconnected.
+2. Anybody else logs in with a key, a password, or both where that is required of them. With a password they may open
+   the subsystem for requests: one in, one answer out. Where only machines are let in (CCS), an announced machine may do
+   so with its key, and no person can log in.
+3. A person may ask for a prompt or for one command, at a terminal or not; what answers is this product's command line.
+4. Nothing else is served: no shell of the system's, no file transfer, no forwarding, no agent. Environment variables
+   are not read by anything.
+5. Whoever is not logged in and asking for something within ``Times.login`` is disconnected.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
@@ -19,28 +23,34 @@ import orjson
 
 from cluster_store.adapters import link_errors
 from cluster_store.adapters.keys import Keys
+from cluster_store.adapters.ssh_conversation import SshConversation, TalkingStream
 from cluster_store.adapters.ssh_link import (
     ALGORITHMS,
     LINK_SUBSYSTEM,
     PACKET_BYTES,
     REQUEST_SUBSYSTEM,
     WINDOW_BYTES,
-    FrameStream,
     SshLink,
     Times,
-    watch_socket,
+    guard,
 )
 from cluster_store.core.errors import Malformed, PeerError, Refused
 from cluster_store.core.types import MachineId
-from cluster_store.ports import MACHINE_USER, Gatekeeper, host_port
+from cluster_store.ports import MACHINE_USER, Gatekeeper, announced_user, host_port
 
 #: Connections at once: every member of a large cluster twice over, and people; each may hold a few MB of frames.
 CONNECTIONS_MAX = 512
 #: Connections that are not logged in. When one more comes, the oldest goes: a login takes a fraction of a second, so
 #: those that hang about to keep others out are the ones that go.
 STRANGERS_MAX = 64
+#: Connections of one machine: it needs one, and a broken one may take a while to go. Without a bound, a member that
+#: dials again and again would keep the others out.
+CONNECTIONS_PER_MACHINE_MAX = 4
 #: Passwords for each connection; the gatekeeper slows down those who come back.
 PASSWORDS_MAX = 3
+
+#: What somebody can prove who they are with.
+KEY, PASSWORD = "key", "password"
 
 _NOTHING_ELSE = (
     "cluster-store: this service answers other machines and `clusterconfig`; it has no {what}. "
@@ -53,8 +63,9 @@ class SshListener:
 
     port: int
 
-    def __init__(self, gatekeeper: Gatekeeper, times: Times) -> None:
+    def __init__(self, gatekeeper: Gatekeeper, times: Times, *, machines_only: bool = False) -> None:
         self.gatekeeper = gatekeeper
+        self.machines_only = machines_only
         self.times = times
         self._acceptor: asyncssh.SSHAcceptor | None = None
         # Both in the order of arrival.
@@ -74,7 +85,6 @@ class SshListener:
                 config=None,
                 encoding=None,
                 line_editor=False,
-                allow_pty=False,
                 agent_forwarding=False,
                 x11_forwarding=False,
                 gss_host=None,
@@ -124,8 +134,12 @@ class SshListener:
             oldest.connection.abort()
 
     def recognise(self, guest: _Guest) -> None:
-        """Take a connection that is logged in out of those that are not."""
+        """Take a connection that is logged in out of the strangers. Of too many of one machine the oldest go."""
         self._strangers.pop(guest, None)
+        if guest.machine is not None:
+            its_own = [other for other in self._guests if other.machine == guest.machine]
+            for other in its_own[:-CONNECTIONS_PER_MACHINE_MAX]:
+                other.connection.abort()
 
     def forget(self, guest: _Guest) -> None:
         """Stop counting a connection that has ended."""
@@ -156,15 +170,24 @@ class _Guest(asyncssh.SSHServer):
         self._listener = listener
         self._where = ""
         self._user = ""
-        self._machine: MachineId | None = None
+        self.machine: MachineId | None = None
+        #: Who it may ask to be let in as, where it need not log in for that: the hostname of an announced machine, or
+        #: the id of a member.
+        self._announced: str | None = None
         self._passwords = 0
+        #: What a person has proven so far, and the means whose proof is under way.
+        self._proven: set[str] = set()
+        self._means = ""
         self._session: _Session | None = None
         self._idle: asyncio.TimerHandle | None = None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self.connection = conn
         self._where = host_port(*conn.get_extra_info("peername", ("?", 0))[:2])
-        self._socket_has_room = watch_socket(conn)
+        self._socket_has_room = guard(conn)
+        self._log_in = conn.send_userauth_success
+        # asyncssh knows of one proof only: what it calls after each is where another one can be asked for.
+        conn.send_userauth_success = self._take_proof  # type: ignore[method-assign]
         self._listener.admit(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -174,31 +197,59 @@ class _Guest(asyncssh.SSHServer):
     # --- logging in ---
 
     def begin_auth(self, username: str) -> bool:
-        self._user, self._machine = username, None
+        self._user, self.machine, self._announced = username, None, None
+        self._proven = set()
         return True
 
+    @property
+    def _is_person(self) -> bool:
+        return self._user != MACHINE_USER and not self._listener.machines_only
+
     def public_key_auth_supported(self) -> bool:
-        # Only machines have keys on record so far.
-        return self._user == MACHINE_USER
+        return self._user == MACHINE_USER or (self._is_person and KEY not in self._proven)
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         # Called again with the key that the signature is then checked with: the last one is the one that logs in.
         line = " ".join(key.export_public_key("openssh").decode("ascii").split()[:2])
-        self._machine = self._listener.gatekeeper.machine_for_key(line)
-        return self._machine is not None
+        keeper = self._listener.gatekeeper
+        self._means = KEY
+        if self._is_person:
+            return keeper.has_key(username, line)
+        self.machine = keeper.machine_for_key(line)
+        if self._listener.machines_only:
+            # One that was let in and could not fetch the log then asks once more.
+            self._announced = self.machine or keeper.announced_for_key(line)
+        return self.machine is not None or self._announced is not None
 
     def password_auth_supported(self) -> bool:
-        return self._user != MACHINE_USER and self._passwords < PASSWORDS_MAX
+        return self._is_person and PASSWORD not in self._proven and self._passwords < PASSWORDS_MAX
 
     async def validate_password(self, username: str, password: str) -> bool:
         # Counted before it is checked: a client need not wait for the answer to send the next one.
         self._passwords += 1
+        self._means = PASSWORD
         if self._passwords > PASSWORDS_MAX:
             return False
         source = self.connection.get_extra_info("peername", ("?",))[0]
         return await self._listener.gatekeeper.check_password(username, password, source)
 
+    async def _take_proof(self) -> None:
+        """Log in whoever has proven enough; ask for another proof otherwise."""
+        self._proven.add(self._means)
+        if self._is_person and not self._proven_enough():
+            self.connection.send_userauth_failure(partial_success=True)
+        else:
+            await self._log_in()
+
+    def _proven_enough(self) -> bool:
+        both = self._listener.gatekeeper.needs_both(self._user)
+        return self._proven == {KEY, PASSWORD} if both else bool(self._proven)
+
     def auth_completed(self) -> None:
+        if self._is_person and not self._proven_enough():
+            # Whatever asyncssh does: nobody gets in with less.
+            self.connection.abort()
+            return
         self._listener.recognise(self)
         self.idle()
 
@@ -226,11 +277,22 @@ class _Guest(asyncssh.SSHServer):
         """Return what serves a subsystem for this user, or None when it is not for them."""
         if self._session is None:
             return None
-        if subsystem == LINK_SUBSYSTEM and self._machine is not None:
-            return self._serve_link(SshLink(self._machine, self._where, self._session))
-        if subsystem == REQUEST_SUBSYSTEM and self._machine is None:
-            return self._serve_request(self._session)
+        if subsystem == LINK_SUBSYSTEM and self.machine is not None:
+            return self._serve_link(SshLink(self.machine, self._where, self._session))
+        if subsystem == REQUEST_SUBSYSTEM and self._announced is not None:
+            return self._serve_request(self._session, announced_user(self._announced))
+        if subsystem == REQUEST_SUBSYSTEM and self._is_person and PASSWORD in self._proven:
+            return self._serve_request(self._session, self._user)
         return None
+
+    def command_line(self, command: str | None) -> Coroutine[Any, Any, None] | None:
+        """Return what serves a person at the command line, or None for a machine."""
+        session = self._session
+        if session is None or not self._is_person:
+            return None
+        auth = "+".join(sorted(self._proven))
+        session.conversation = SshConversation(self._user, auth, command, session.terminal, session)
+        return self._serve_conversation(session.conversation)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run what serves the session."""
@@ -243,12 +305,23 @@ class _Guest(asyncssh.SSHServer):
         finally:
             await link.close()
 
-    async def _serve_request(self, session: _Session) -> None:
+    async def _serve_conversation(self, conversation: SshConversation) -> None:
+        self.busy()
+        try:
+            # Whoever shows something to a person who has gone hears of it by an error.
+            with contextlib.suppress(PeerError):
+                await self._listener.gatekeeper.on_conversation(conversation)
+        finally:
+            # Where it has said how it ends, this changes nothing.
+            conversation.finish(1)
+            self.idle()
+
+    async def _serve_request(self, session: _Session, user: str) -> None:
         status, notice = 1, "cluster-store: the request failed\r\n"
         try:
             request = _request(await session.receive())
             self.busy()
-            reply = await self._listener.gatekeeper.on_request(self._user, request)
+            reply = await self._listener.gatekeeper.on_request(user, request)
             await session.send(orjson.dumps(reply))
             status, notice = 0, ""
         except PeerError as error:
@@ -272,10 +345,8 @@ class _Guest(asyncssh.SSHServer):
             self._idle = None
 
 
-class _Session(FrameStream, asyncssh.SSHServerSession[bytes]):
-    """The one session of a connection: a subsystem of ours, or a sentence that says why not."""
-
-    _channel: asyncssh.SSHServerChannel[bytes]
+class _Session(TalkingStream):
+    """The one session of a connection: a subsystem of ours, the command line, or a sentence that says why not."""
 
     def __init__(self, guest: _Guest, where: str, times: Times, socket_has_room: asyncio.Event) -> None:
         super().__init__(where, times, socket_has_room)
@@ -287,10 +358,12 @@ class _Session(FrameStream, asyncssh.SSHServerSession[bytes]):
     # refusing such a request, and clients print only that it failed.
 
     def shell_requested(self) -> bool:
+        self._work = self._guest.command_line(None)
         self._refusal = _NOTHING_ELSE.format(what="shell")
         return True
 
     def exec_requested(self, command: str) -> bool:
+        self._work = self._guest.command_line(command)
         self._refusal = _NOTHING_ELSE.format(what="way to run commands")
         return True
 
@@ -305,13 +378,6 @@ class _Session(FrameStream, asyncssh.SSHServerSession[bytes]):
             self.end(1, self._refusal)
         else:
             self._guest.start(self._work)
-
-    def end(self, status: int, notice: str = "") -> None:
-        """Close the channel with an exit status and a sentence on its error stream; the client ends the connection."""
-        self._hangs_up = False
-        if not self._channel.is_closing():
-            self._channel.write_stderr(notice.encode())
-            self._channel.exit(status)
 
 
 def _request(frame: bytes | None) -> dict[str, Any]:

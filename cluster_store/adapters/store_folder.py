@@ -5,15 +5,21 @@ keys/           the machine's three private keys
 lock            held (flock) by whoever writes, with their process id for people to read
 node.sock       where a running daemon answers commands
 former-*.db     what this machine was before it joined a cluster
+former-*.json   its settings then, as a configuration file
+modes.json      the level that each person chose to work on
+former-*/       the store that a restored backup took the place of
+damaged-*.db    the database that a repaired one took the place of
 """
 
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cluster_store.core.errors import StoreError, StoreLocked
@@ -45,6 +51,26 @@ class StoreFolder:
         """The log of a cluster that is being joined, until it takes the database's place."""
         return self.root / "joining.db"
 
+    @property
+    def has_remains(self) -> bool:
+        """Whether a store is here, or what is left of one. Raises StoreError where that cannot be seen."""
+        try:
+            return self.database.exists() or self.keys.exists()
+        except OSError as error:
+            raise StoreError(
+                f"{self.root} cannot be read: {error.strerror}", "run this as the user that the store belongs to"
+            ) from error
+
+    @property
+    def repairing(self) -> Path:
+        """What could be saved of a damaged database, until it takes that one's place."""
+        return self.root / "repairing.db"
+
+    def free(self, name: str, ending: str = "") -> Path:
+        """Return a name for something that is kept here, with a number where something has that name already."""
+        names = itertools.chain((name,), (f"{name}-{number}" for number in itertools.count(2)))
+        return next(path for one in names if not (path := self.root / f"{one}{ending}").exists())
+
     @contextmanager
     def lock(self, what: str) -> Iterator[None]:
         """Hold the store for writing, without waiting.
@@ -75,6 +101,19 @@ class StoreFolder:
             yield
         finally:
             os.close(handle)
+
+
+def stamp() -> str:
+    """Return the time for the name of something that is kept."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def give(path: Path, folder: Path) -> None:
+    """Let a file, or a folder and what is in it, belong to whom a store's folder belongs: root may have made it."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        for one in (path, *path.rglob("*")):
+            os.chown(one, owner.st_uid, owner.st_gid)
 
 
 def sync_folder(folder: Path) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import msgspec
 import orjson
@@ -22,10 +23,19 @@ import orjson
 from cluster_store.core.causality import Removal, is_removed
 from cluster_store.core.errors import Malformed
 from cluster_store.core.events import FIRST_KINDS, misplaced
-from cluster_store.core.limits import HYBRID_MAX, RUN_BYTES_MAX, VALUE_BYTES_MAX
+from cluster_store.core.limits import (
+    ENVELOPE_BYTES_MAX,
+    HYBRID_MAX,
+    PATH_BYTES_MAX,
+    RUN_BYTES_MAX,
+    RUN_RECORDS_MAX,
+    VALUE_BYTES_MAX,
+    WRITES_PER_EVENT_MAX,
+)
 from cluster_store.core.records import (
     KEY_BYTES,
     SALT_BYTES,
+    SEAL_BYTES,
     Envelope,
     FutureFormat,
     Record,
@@ -40,14 +50,21 @@ from cluster_store.core.registers import CLUSTER, Secret, Secrets, Write, scope_
 from cluster_store.core.state import Draft, Fact, Needs, State
 from cluster_store.core.types import MachineId, Path, RecordId
 
+#: Sizes that leave no room for many in a few bytes.
+_SecretValue = tuple[
+    Annotated[str, msgspec.Meta(min_length=1, max_length=PATH_BYTES_MAX)],
+    Annotated[bytes, msgspec.Meta(min_length=SALT_BYTES, max_length=SALT_BYTES)],
+    Annotated[str, msgspec.Meta(min_length=1, max_length=VALUE_BYTES_MAX)],
+]
+
 
 class Incoming(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A record as it travels."""
 
-    data: bytes
-    seal: bytes
+    data: Annotated[bytes, msgspec.Meta(min_length=2, max_length=ENVELOPE_BYTES_MAX)]
+    seal: Annotated[bytes, msgspec.Meta(max_length=SEAL_BYTES)]
     #: (path, salt, JSON text) of the secret values it wrote, as far as the sender still has them.
-    secrets: tuple[tuple[str, bytes, str], ...] = ()
+    secrets: Annotated[tuple[_SecretValue, ...], msgspec.Meta(max_length=WRITES_PER_EVENT_MAX)] = ()
 
     @classmethod
     def of(cls, data: bytes, seal: bytes, secrets: Secrets) -> Incoming:
@@ -81,11 +98,11 @@ def split(items: Iterable[Incoming]) -> tuple[list[Run], list[str]]:
     future: list[str] = []
     run = Run([], {})
     readable = True
-    size = 0
+    size = count = 0
     for item in items:
-        size += item.size
-        if size > RUN_BYTES_MAX:
-            raise Malformed(f"a run of more than {RUN_BYTES_MAX} bytes")
+        size, count = size + item.size, count + 1
+        if size > RUN_BYTES_MAX or count > RUN_RECORDS_MAX:
+            raise Malformed(f"a run of more than {RUN_BYTES_MAX} bytes or {RUN_RECORDS_MAX} records")
         try:
             record = decode(item.data, item.seal)
         except FutureFormat as error:
@@ -98,15 +115,28 @@ def split(items: Iterable[Incoming]) -> tuple[list[Run], list[str]]:
         if item.seal:
             if readable:
                 runs.append(run)
-            run, readable, size = Run([], {}), True, 0
+            run, readable, size, count = Run([], {}), True, 0, 0
     if run.records or not readable:
         raise Malformed("records after the last seal")
     return runs, future
 
 
+class _Standing(dict[Path, frozenset[RecordId]]):
+    """The ids of the lanes that stand in a register, gathered once: many a record may replace many of them."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        self._lanes = state.lanes
+
+    def __missing__(self, path: Path) -> frozenset[RecordId]:
+        found = self[path] = frozenset(lane.id for lane in self._lanes.get(path, ()))
+        return found
+
+
 def needs_of(runs: Sequence[Run], state: State) -> Needs:
     """Return what must be known to judge these runs."""
     needs = Needs({CLUSTER})
+    stand = _Standing(state)
     fresh: set[RecordId] = set()
     for run in runs:
         first = run.records[0].envelope
@@ -124,9 +154,7 @@ def needs_of(runs: Sequence[Run], state: State) -> Needs:
             for write in record.envelope.writes:
                 if valid_path(write.path):
                     needs.scopes.add(scope_of(write.path))
-                for replaced in write.replaced:
-                    if all(lane.id != replaced for lane in state.lanes.get(write.path, ())):
-                        needs.records.add(replaced)
+                needs.records.update(replaced for replaced in write.replaced if replaced not in stand[write.path])
     needs.records.difference_update(fresh)
     return needs
 
@@ -191,6 +219,7 @@ def _parent(draft: Draft, record: Record) -> Fact | None:
 
 def _check_past(draft: Draft, records: Sequence[Record]) -> None:
     here = {record.id for record in records}
+    stand = _Standing(draft.state)
     if any(draft.fact(admission) is None for admission in _admission(records[0])):
         raise Wait(f"the first record of {records[0].envelope.machine}: the one that let it in is not here")
     for record in records:
@@ -202,7 +231,7 @@ def _check_past(draft: Draft, records: Sequence[Record]) -> None:
                 if replaced in here or draft.fact(replaced) is not None:
                     continue
                 # Of a lane that stands nothing was looked up, and a record before this one may have taken it away.
-                if all(lane.id != replaced for lane in draft.state.lanes.get(write.path, ())):
+                if replaced not in stand[write.path]:
                     raise Wait(f"record {envelope.seq} of {envelope.machine}: a record that it replaces is not here")
 
 
@@ -248,11 +277,26 @@ def void_reason(draft: Draft, record: Record, parent: Fact | None) -> str:
         return reason
     if envelope.prev and envelope.kind in FIRST_KINDS:
         return f"is a {envelope.kind} in the middle of its feed"
-    past = [parent, *(draft.fact(seen) for seen in envelope.after)]
-    latest = max((fact.hybrid for fact in past if fact is not None), default=0)
-    if envelope.hybrid <= latest and envelope.hybrid != HYBRID_MAX:
+    latest = latest_seen(draft, parent, envelope.after)
+    if envelope.hybrid <= latest:
         return "its hybrid time is not after that of what it had seen"
+    if envelope.hybrid > hybrid_ceiling(latest):
+        return "its time is outside the calendar"
     return next(filter(None, (_membership_fault(envelope.kind, write) for write in envelope.writes)), "")
+
+
+def latest_seen(draft: Draft, parent: Fact | None, after: Iterable[RecordId]) -> int:
+    """Return the greatest hybrid time among what a record directly came after."""
+    past = [parent, *(draft.fact(seen) for seen in after)]
+    return max((fact.hybrid for fact in past if fact is not None), default=0)
+
+
+def hybrid_ceiling(latest: int) -> int:
+    """Return the greatest hybrid time that a record may have after what it had seen.
+
+    Whoever claims the end of the calendar cannot stop the clock there: beyond it everybody counts on, one by one.
+    """
+    return max(HYBRID_MAX, latest + 1)
 
 
 def _membership_fault(kind: str, write: Write) -> str:

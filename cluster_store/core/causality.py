@@ -15,13 +15,16 @@ Invariants kept here:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Annotated
 
 import msgspec
 
+from cluster_store.core.limits import VECTOR_LEAVES_MAX
 from cluster_store.core.types import Epoch, MachineId, RecordId
 
-#: Hex digits of a head's id in a version vector: 8 bytes tell branches apart.
-LEAF_HASH_DIGITS = 16
+#: Hex digits of a head's id in a version vector. 16 bytes tell branches apart also where a member makes records until
+#: two of them begin alike: for 8 bytes that takes an afternoon, and then two stores that differ would seem equal.
+LEAF_HASH_DIGITS = 32
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,10 +48,10 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 class Leaf(msgspec.Struct, frozen=True, array_like=True, order=True, forbid_unknown_fields=True):
     """One entry of a version vector."""
 
-    machine: MachineId
-    epoch: Epoch
-    seq: int
-    hash: str
+    machine: Annotated[MachineId, msgspec.Meta(min_length=32, max_length=32)]
+    epoch: Annotated[Epoch, msgspec.Meta(min_length=16, max_length=16)]
+    seq: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+    hash: Annotated[str, msgspec.Meta(min_length=LEAF_HASH_DIGITS, max_length=LEAF_HASH_DIGITS)]
 
 
 class Removal(msgspec.Struct, frozen=True, array_like=True, order=True):
@@ -82,9 +85,22 @@ def is_removed(machine: MachineId, removals: Removals) -> bool:
     return last.machine != machine
 
 
+def leaf_of(line: Line, seq: int, record: RecordId) -> Leaf:
+    """Return how a record of a line stands in a version vector."""
+    return Leaf(line.machine, line.epoch, seq, record[:LEAF_HASH_DIGITS])
+
+
 def vector(lines: Iterable[Line]) -> list[Leaf]:
     """Return the version vector of a store's lines, sorted."""
-    return sorted(Leaf(line.machine, line.epoch, line.seq, line.head[:LEAF_HASH_DIGITS]) for line in lines)
+    return sorted(leaf_of(line, line.seq, line.head) for line in lines)
+
+
+def told(lines: Iterable[Line]) -> list[Leaf]:
+    """Return the version vector as a peer is told it: of too many lines, those that were written to last.
+
+    A peer may then send what this machine has already, which does no harm.
+    """
+    return vector(sorted(lines, key=lambda line: line.position)[-VECTOR_LEAVES_MAX:])
 
 
 def cover(lines: Mapping[int, Line], line: int, seq: int, covered: dict[int, int]) -> None:
@@ -95,18 +111,3 @@ def cover(lines: Mapping[int, Line], line: int, seq: int, covered: dict[int, int
         if parent is None:
             return
         line, seq = parent, lines[line].forked_at
-
-
-def maximal(heads: Mapping[int, int], seen: Mapping[int, Mapping[int, int]]) -> list[int]:
-    """Return the lines of ``heads`` (line -> number of its head) that no other one's head has seen.
-
-    Args:
-        heads: candidates.
-        seen: for each line, what its head is known to have seen: line -> number. A lower bound is enough;
-            what is missing there only makes the answer longer.
-    """
-    return [
-        line
-        for line, seq in sorted(heads.items())
-        if not any(other != line and seen.get(other, {}).get(line, 0) >= seq for other in heads)
-    ]

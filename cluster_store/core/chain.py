@@ -1,8 +1,8 @@
 """The log as a chain of hashes: whether stored rows are the records that were written, each in its place.
 
 A record's id is the hash of its envelope and seal, and each record of a feed names the id of the one before, so one
-changed byte shows, and a seal vouches for all of its feed up to it. The running hash over all ids shows what changed
-in the order of the log, where no record is to blame.
+changed byte shows, and a seal vouches for all of its feed up to it. The running hash over all ids and the times at
+which they were learnt shows what changed in the order of the log and in those times, where no record is to blame.
 
 Nothing here trusts a row: its columns may be of any type, and it may hold anything.
 """
@@ -19,6 +19,7 @@ from cluster_store.core.errors import Malformed
 from cluster_store.core.events import FIRST_KINDS
 from cluster_store.core.limits import ENVELOPE_BYTES_MAX
 from cluster_store.core.records import HASH_DIGITS, SEAL_BYTES, Envelope, Record, decode, machine_id, seal_is_valid
+from cluster_store.core.state import hash_on
 from cluster_store.core.types import Epoch, MachineId, RecordId
 
 _KEY_KINDS = ("MachineInitialised", "MachineAdmitted")
@@ -113,7 +114,7 @@ class Chain:
             return self._misshapen(row)
         identity = sha256(envelope + seal if seal else envelope).digest()
         content = _read(envelope, seal or b"", identity)
-        self.log_hash = sha256(self.log_hash + record).digest()
+        self.log_hash = hash_on(self.log_hash, record, learnt)
         name = record.hex()
         head = self._heads.get(line)
         if (
@@ -274,7 +275,10 @@ class Chain:
             last = f"should hold {count} records and ends with number {self.position}"
             faults.append(Fault(kind="log", text=f"the log {last}: its tail was cut off or added to"))
         if self.log_hash != log_hash:
-            text = "the running hash of the log is another one: records were changed, taken out, added or reordered"
+            text = (
+                "the running hash of the log is another one: records were changed, taken out, added or reordered, or "
+                "the times at which they were learnt were"
+            )
             faults.append(Fault(kind="log", text=text))
         if self._unsealed:
             text = "no seal vouches for it"

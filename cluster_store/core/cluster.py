@@ -17,7 +17,7 @@ from cluster_store.core.causality import Removal, is_removed
 from cluster_store.core.errors import NotFound, Refused
 from cluster_store.core.limits import TIME_MAX
 from cluster_store.core.registers import CLUSTER, Lane, Registers, group_level, machine_level, rank, winner
-from cluster_store.core.types import GroupId, Level, MachineId, Path, RecordId
+from cluster_store.core.types import HYBRID_LOGICAL_BITS, GroupId, Level, MachineId, Path, RecordId
 from cluster_store.core.values import quote_part
 
 #: The group that every cluster begins with.
@@ -25,6 +25,8 @@ MAIN_GROUP = "Main_Group"
 #: Roles of users, least powerful first.
 ROLES = ("guest", "operator", "administrator")
 ADMIN = "admin"
+#: How members talk to each other: the name of a transport -> the attribute of a machine that holds its port.
+TRANSPORTS = {"ssh": "ssh_port", "ccs": "ccs_port"}
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,17 +42,58 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     ssh_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 22
     ccs_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 2222
+    #: Ports that it had before, of either kind, the latest first.
+    former_ports: tuple[Annotated[int, msgspec.Meta(ge=0, le=65535)], ...] = ()
     listen: str = ""
     #: Where peers dial it, where that is neither its hostname nor its first interface.
     address: str = ""
     host_key: str = ""
     client_key: str = ""
+    #: What makes clusters possible on old platform versions; empty for none.
+    feature_key: str = ""
     #: False until its own first record: let in, but not heard of.
     joined: bool = False
+    #: Why its newest epoch began, ``restored`` or ``repaired`` for two, and when, milliseconds.
+    epoch_reason: str = ""
+    epoch_begun: int = 0
     #: Id of the standing record that detached it, and who wrote it when (milliseconds).
     detached: RecordId | None = None
     detached_by: str = ""
     detached_at: int = 0
+
+
+class Removed(Machine, frozen=True, kw_only=True):
+    """A machine that was removed, as it was last, and who removed it."""
+
+    #: Id of the record that removed it: the latest of several.
+    record: RecordId = RecordId("")
+    removed_by: str = ""
+    #: Hostname of the machine where that was written.
+    removed_on: str = ""
+    #: When, by that machine's clock, milliseconds.
+    removed_at: int = 0
+
+
+class _Farewell(msgspec.Struct, frozen=True):
+    """What a register beside a machine's removal says of it, for people."""
+
+    by: str
+    on: str
+    at: Annotated[int, msgspec.Meta(ge=0, le=TIME_MAX)]
+
+
+class _Beginning(msgspec.Struct, frozen=True):
+    """What the register of an epoch holds, as far as it is read here."""
+
+    reason: str
+
+
+class _Announcement(msgspec.Struct, frozen=True):
+    """What the register of an announced machine holds."""
+
+    hostname: str
+    serial: str
+    key: str
 
 
 class _Detachment(msgspec.Struct, frozen=True):
@@ -64,7 +107,8 @@ class _Detachment(msgspec.Struct, frozen=True):
 _ATTRIBUTES = [
     (field.name, field.type, field.default_factory() if field.default is msgspec.NODEFAULT else field.default)
     for field in msgspec.structs.fields(Machine)
-    if field.name not in ("id", "group", "joined", "detached", "detached_by", "detached_at")
+    if field.name
+    not in ("id", "group", "joined", "epoch_reason", "epoch_begun", "detached", "detached_by", "detached_at")
 ]
 
 
@@ -85,7 +129,19 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     password: str = ""
     #: OpenSSH public key lines.
     keys: tuple[str, ...] = ()
+    #: Whether a login takes a key and the password, instead of either.
+    both: bool = False
     deleted: bool = False
+
+
+class Announced(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine that may join over CCS."""
+
+    id: str
+    hostname: str
+    serial: str
+    #: Its OpenSSH client key line.
+    key: str
 
 
 class Cluster(msgspec.Struct):
@@ -95,13 +151,20 @@ class Cluster(msgspec.Struct):
     name: str = ""
     #: How members name each other: ``hostname`` or ``ip``.
     by: str = "hostname"
+    #: How members talk to each other: ``ssh`` or ``ccs``.
+    over: str = "ssh"
     #: Live groups, in the order of their names.
     groups: dict[GroupId, Group] = {}
+    #: Groups that were deleted, by their ids.
+    deleted_groups: dict[GroupId, Group] = {}
     #: Members, in the order of their hostnames.
     machines: dict[MachineId, Machine] = {}
-    #: Machines that were removed, with the last hostname they had.
-    removed: dict[MachineId, str] = {}
+    removed: dict[MachineId, Removed] = {}
+    #: The only member, where it was removed by a record that was to leave nobody: the cluster was dissolved.
+    dissolved: Removed | None = None
     users: dict[str, User] = {}
+    #: Machines that are awaited over CCS, in the order of their hostnames.
+    announced: dict[str, Announced] = {}
 
     def machine(self, name: str) -> Machine:
         """Return a member by hostname (any case) or id. Raises NotFound or Refused (ambiguous)."""
@@ -114,15 +177,37 @@ class Cluster(msgspec.Struct):
         found = found or [group for group in self.groups.values() if group.id == name]
         return _only(found, "group", name, [group.name for group in self.groups.values()])
 
+    def user(self, name: str) -> User:
+        """Return a user by name (any case), or by id where several have the name. Raises NotFound or Refused."""
+        # An id is what somebody was called once: whoever goes by another name now is not meant by it.
+        meant = [user for user in self.users.values() if user.id == name and len(self.users_named(user.name)) > 1]
+        found = self.users_named(name) or meant
+        return _only(found, "user", name, [user.name for user in self.users.values()])
+
+    def users_named(self, name: str) -> list[User]:
+        """Return the users of a name (any case). One that several have cannot log in until that is settled."""
+        return [user for user in self.users.values() if _same(user.name, name)]
+
+    def machine_or_removed(self, machine: MachineId) -> Machine | None:
+        """Return a member, or a machine that was removed as it was last; None for a stranger."""
+        return self.machines.get(machine) or self.removed.get(machine)
+
+    def departure(self, machine: MachineId) -> Removed | None:
+        """Return how a machine left that is to go on alone: it was removed, or the cluster was dissolved."""
+        if self.dissolved is not None and self.dissolved.id == machine:
+            return self.dissolved
+        return self.removed.get(machine)
+
     def members_of(self, group: GroupId) -> list[Machine]:
         """Return the machines of a group."""
         return [machine for machine in self.machines.values() if machine.group == group]
 
     def levels_for(self, machine: MachineId) -> list[Level]:
-        """Return the levels that a machine inherits from, the most specific first."""
+        """Return the levels that a machine inherits from, or did when it was removed, the most specific first."""
         levels = [machine_level(machine)]
-        if machine in self.machines and self.machines[machine].group:
-            levels.append(group_level(self.machines[machine].group))
+        known = self.machine_or_removed(machine)
+        if known is not None and known.group:
+            levels.append(group_level(known.group))
         if self.name:
             levels.append(CLUSTER)
         return levels
@@ -141,6 +226,8 @@ class Cluster(msgspec.Struct):
                 )
             return CLUSTER
         if kind.lower() == "group" and name:
+            if name in self.deleted_groups and not any(_same(group.name, name) for group in self.groups.values()):
+                return group_level(GroupId(name))
             return group_level(self.group(name).id)
         if kind.lower() == "machine" and name:
             if name in self.removed:
@@ -161,16 +248,15 @@ class Cluster(msgspec.Struct):
 
     def hostname(self, machine: MachineId) -> str:
         """Return a machine's name for people, its id where it has none."""
-        if machine in self.machines:
-            return self.machines[machine].hostname
-        return self.removed.get(machine) or machine
+        known = self.machine_or_removed(machine)
+        return (known.hostname if known else "") or machine
 
 
 def _same(one: str, two: str) -> bool:
     return one.casefold() == two.casefold()
 
 
-_Named = TypeVar("_Named", Machine, Group)
+_Named = TypeVar("_Named", Machine, Group, User)
 _Kind = TypeVar("_Kind")
 _Default = TypeVar("_Default")
 
@@ -190,28 +276,42 @@ def _only(found: list[_Named], what: str, name: str, known: list[str]) -> _Named
 def read(registers: Registers) -> Cluster:
     """Build the read model from the registers of the cluster scope."""
     about = dict(_winners(registers, "cluster/"))
-    groups, successors, created = _groups(registers)
+    over = _value(about.get(Path("cluster/over")), str, "ssh")
+    groups, deleted, successors, created = _groups(registers)
     removals = _removals(registers)
     machines, removed = {}, {}
-    for machine, attributes in _attributes(registers, "machine/").items():
-        key = MachineId(machine)
+    dissolved = None
+    for owner, attributes in _attributes(registers, "machine/").items():
+        key = MachineId(owner)
+        group = group_of(attributes.get("group"), groups, successors, created)
+        machine = _machine(key, group, attributes)
         if is_removed(key, removals):
-            removed[key] = _value(attributes.get("hostname"), str, "")
+            removed[key] = _removed(machine, attributes)
         else:
-            group = group_of(attributes.get("group"), groups, successors, created)
-            machines[key] = _machine(key, group, attributes)
+            machines[key] = machine
+            if any(gone.machine == key and not gone.left for gone in removals):
+                dissolved = _removed(machine, attributes)
     return Cluster(
         name=_value(about.get(Path("cluster/name")), str, ""),
         by=_value(about.get(Path("cluster/by")), str, "hostname"),
+        over=over if over in TRANSPORTS else "ssh",
         groups=groups,
+        deleted_groups=deleted,
         machines=dict(sorted(machines.items(), key=lambda item: (item[1].hostname.casefold(), item[0]))),
         removed=removed,
+        dissolved=dissolved if len(machines) == 1 else None,
         users=_users(registers),
+        announced=_announced(registers),
     )
 
 
 def group_id(name: str, used: Iterable[str]) -> GroupId:
-    """Return the id of a new group: the same name gives the same on both sides of a cut, a used one a fresh one."""
+    """Return the id of a new group; see ``id_of_name``."""
+    return GroupId(id_of_name(name, used))
+
+
+def id_of_name(name: str, used: Iterable[str]) -> str:
+    """Return the id of what is new: the same name gives the same on both sides of a cut, a used one a fresh one."""
     base = quote_part(unicodedata.normalize("NFC", name.casefold()))
     taken = set(used)
     count = 1
@@ -219,7 +319,7 @@ def group_id(name: str, used: Iterable[str]) -> GroupId:
     while candidate in taken:
         count += 1
         candidate = f"{base}~{count}"
-    return GroupId(candidate)
+    return candidate
 
 
 def group_of(
@@ -245,8 +345,11 @@ def group_of(
 
 def _groups(
     registers: Registers,
-) -> tuple[dict[GroupId, Group], dict[GroupId, GroupId], dict[GroupId, tuple[int, RecordId]]]:
-    """Rule 2: deletion is final for a group's id; if no group is left, the one deleted last lives on."""
+) -> tuple[dict[GroupId, Group], dict[GroupId, Group], dict[GroupId, GroupId], dict[GroupId, tuple[int, RecordId]]]:
+    """Rule 2: deletion is final for a group's id; if no group is left, the one deleted last lives on.
+
+    Returns the live groups, the deleted ones, the deleted ones' successors, and when each was created.
+    """
     names: dict[GroupId, str] = {}
     deleted: dict[GroupId, Lane] = {}
     created: dict[GroupId, tuple[int, RecordId]] = {}
@@ -268,7 +371,17 @@ def _groups(
         last = max(known, key=lambda group: rank(deleted[group]))
         live = {last: known[last]}
     ordered = dict(sorted(live.items(), key=lambda item: (item[1].name.casefold(), item[0])))
-    return ordered, {group: GroupId(_value(lane, str, "")) for group, lane in deleted.items()}, created
+    gone = {group: known[group] for group in known if group not in live}
+    return ordered, gone, {group: GroupId(_value(lane, str, "")) for group, lane in deleted.items()}, created
+
+
+def _announced(registers: Registers) -> dict[str, Announced]:
+    found = []
+    for path, lane in _winners(registers, "announced/"):
+        told = _value(lane, _Announcement, None)
+        if told is not None:
+            found.append(Announced(id=path.split("/")[1], hostname=told.hostname, serial=told.serial, key=told.key))
+    return {one.id: one for one in sorted(found, key=lambda one: (one.hostname.casefold(), one.id))}
 
 
 def _removals(registers: Registers) -> frozenset[Removal]:
@@ -291,11 +404,16 @@ def _attributes(registers: Registers, prefix: str) -> dict[str, dict[str, Lane]]
 def _machine(machine: MachineId, group: GroupId, attributes: Mapping[str, Lane]) -> Machine:
     lane = attributes.get("detached")
     told = _value(lane, _Detachment, None)
+    epochs = [lane for name, lane in attributes.items() if name.startswith("epoch:")]
+    newest = max(epochs, key=rank, default=None)
+    began = _value(newest, _Beginning, None)
     values = {name: _value(attributes.get(name), kind, default) for name, kind, default in _ATTRIBUTES}
     return Machine(
         id=machine,
         group=group,
-        joined=any(name.startswith("epoch:") for name in attributes),
+        joined=newest is not None,
+        epoch_reason=began.reason if began is not None else "",
+        epoch_begun=min(newest.hybrid >> HYBRID_LOGICAL_BITS, TIME_MAX) if newest is not None else 0,
         detached=lane.id if lane is not None and told is not None else None,
         detached_by=told.by if told is not None else "",
         detached_at=told.at if told is not None else 0,
@@ -303,23 +421,33 @@ def _machine(machine: MachineId, group: GroupId, attributes: Mapping[str, Lane])
     )
 
 
-def _users(registers: Registers) -> dict[str, User]:
-    """Rule: of concurrent lanes of a user the deleted one wins, then the lesser role, then the latest.
+def _removed(machine: Machine, attributes: Mapping[str, Lane]) -> Removed:
+    told = _value(attributes.get("removal"), _Farewell, _Farewell("", "", 0))
+    values = {field.name: getattr(machine, field.name) for field in msgspec.structs.fields(machine)}
+    record = attributes["removed"].id
+    return Removed(**values, record=record, removed_by=told.by, removed_on=told.on, removed_at=told.at)
 
-    ``admin`` can be neither deleted nor demoted.
+
+def user_rank(user: str, lane: Lane) -> tuple[object, ...]:
+    """Order lanes of a user: the deleted one wins, then the lesser role, then the latest.
+
+    What is no description of a user comes last. ``admin`` can be neither deleted nor demoted: the latest wins.
     """
+    found = _user(user, lane)
+    if found is None or user == ADMIN:
+        return (found is not None, False, 0, rank(lane))
+    return (True, found.deleted, -ROLES.index(found.role), rank(lane))
+
+
+def _users(registers: Registers) -> dict[str, User]:
+    """Return those who may log in; see ``user_rank``."""
     users = {}
     for path, lanes in registers.under("user/"):
         key = path.split("/")[1]
-        known = [(user, lane) for lane in lanes if (user := _user(key, lane)) is not None]
-        if not known:
-            continue
-        if key == ADMIN:
-            chosen = max(known, key=lambda pair: rank(pair[1]))[0]
+        chosen = _user(key, max(lanes, key=lambda lane: user_rank(key, lane)))
+        if chosen is not None and key == ADMIN:
             users[key] = msgspec.structs.replace(chosen, role=ROLES[-1], deleted=False)
-            continue
-        chosen = max(known, key=lambda pair: (pair[0].deleted, -ROLES.index(pair[0].role), rank(pair[1])))[0]
-        if not chosen.deleted:
+        elif chosen is not None and not chosen.deleted:
             users[key] = chosen
     return users
 

@@ -32,6 +32,8 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     #: OpenSSH public key lines.
     host_key: str
     client_key: str
+    #: What makes clusters possible on old platform versions; empty for none.
+    feature_key: str = ""
 
 
 class InitialiseMachine(Command, frozen=True, kw_only=True):
@@ -59,6 +61,7 @@ class ChangeMachine(Command, frozen=True, kw_only=True):
     ssh_port: Port | None = None
     ccs_port: Port | None = None
     listen: str | None = None
+    feature_key: str | None = None
 
 
 class CreateCluster(Command, frozen=True, kw_only=True):
@@ -76,8 +79,60 @@ class AdmitMachine(Command, frozen=True, kw_only=True):
     group: str = ""
 
 
+class AnnounceMachine(Command, frozen=True, kw_only=True):
+    """Announce a machine that may then join over CCS. ``key`` is its OpenSSH client key line."""
+
+    hostname: str
+    serial: str
+    key: str
+
+
+class WithdrawAnnouncement(Command, frozen=True, kw_only=True):
+    """Take back the announcement of a machine."""
+
+    hostname: str
+
+
+class ChangeCommunication(Command, frozen=True, kw_only=True):
+    """Change how machines reach each other; None leaves a thing as it is.
+
+    Attributes:
+        by: how they name each other, ``hostname`` or ``ip``.
+        over: how they talk, ``ssh`` or ``ccs``.
+        port: of that transport, on all machines or on ``machine``.
+        machine: the one that ``port`` and ``address`` are of.
+        address: where others dial it; empty for its hostname or first interface.
+    """
+
+    by: str | None = None
+    over: str | None = None
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
+    machine: str | None = None
+    address: str | None = None
+
+
 class AddGroup(Command, frozen=True, kw_only=True):
     """Add an empty group."""
+
+    name: str
+
+
+class RenameGroup(Command, frozen=True, kw_only=True):
+    """Give a group another name."""
+
+    group: str
+    name: str
+
+
+class DeleteGroup(Command, frozen=True, kw_only=True):
+    """Delete a group; its machines go to another one. ``to`` may be empty where only one other is left."""
+
+    group: str
+    to: str = ""
+
+
+class SetClusterName(Command, frozen=True, kw_only=True):
+    """Give the cluster another name."""
 
     name: str
 
@@ -97,6 +152,12 @@ class DetachMachines(Command, frozen=True, kw_only=True):
 
 class ReconnectMachines(Command, frozen=True, kw_only=True):
     """Take detached machines back."""
+
+    machines: tuple[str, ...]
+
+
+class RemoveMachines(Command, frozen=True, kw_only=True):
+    """Remove machines for good. Removing all of them dissolves the cluster."""
 
     machines: tuple[str, ...]
 
@@ -144,11 +205,145 @@ class LoadConfig(SettingCommand, frozen=True, kw_only=True):
     salt: bytes
 
 
+class LevelCommand(SettingCommand, frozen=True, kw_only=True):
+    """Base of the commands on what a level keeps. ``level`` is where it is kept.
+
+    A key that ends with a dot stands for all keys that begin so.
+    """
+
+    keys: tuple[str, ...]
+
+
+class CopySettings(LevelCommand, frozen=True, kw_only=True):
+    """Let another level say the same of some keys. The copy does not depend on what it was made of."""
+
+    target: str | None = None
+    salt: bytes
+
+
+class MoveSettings(LevelCommand, frozen=True, kw_only=True):
+    """Let another level say it, and this one no more."""
+
+    target: str | None = None
+    salt: bytes
+
+
+class DeleteSettings(LevelCommand, frozen=True, kw_only=True):
+    """Let a level say nothing of some keys any more."""
+
+
+class Restoration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One register of a setting that is to be as it was.
+
+    Attributes:
+        path: the register.
+        value: JSON text, None for unset; False puts no lane, and only takes away.
+        replaced: ids of the lanes that go.
+        standing: ids of all lanes that stood when that was worked out.
+        salt: 16 bytes where the value is a secret, else none.
+    """
+
+    path: str
+    value: str | bool | None
+    replaced: tuple[str, ...]
+    standing: tuple[str, ...]
+    salt: bytes = b""
+
+
+class RollBackConfig(Command, frozen=True, kw_only=True):
+    """Give settings back what they were before some events, given by their ids."""
+
+    events: tuple[str, ...]
+    restorations: tuple[Restoration, ...]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The registers that it is about."""
+        return tuple(one.path for one in self.restorations)
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One register that is to have one value.
+
+    Attributes:
+        path: the register.
+        event: the one whose lane is to be its value; empty to unset it.
+        standing: ids of all lanes that stood when that was chosen.
+    """
+
+    path: str
+    event: str
+    standing: tuple[str, ...]
+
+
+class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Somebody looked into what shows that a machine, given by its id, lived twice."""
+
+    machine: str
+    signs: tuple[str, ...]
+
+
+class SettleConflicts(Command, frozen=True, kw_only=True):
+    """Let one of several values count, and note what was looked into. ``salt``: 16 random bytes, for secrets."""
+
+    settlements: tuple[Settlement, ...] = ()
+    acknowledged: tuple[Acknowledgement, ...] = ()
+    salt: bytes
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The registers that it settles."""
+        return tuple(one.path for one in self.settlements)
+
+
+class SettleSettings(SettleConflicts, frozen=True, kw_only=True):
+    """The same, of settings alone."""
+
+
+class AddUser(Command, frozen=True, kw_only=True):
+    """Let somebody log in.
+
+    Attributes:
+        role: ``guest``, ``operator`` or ``administrator``.
+        password: an argon2id hash, or empty for none.
+        keys: OpenSSH public key lines.
+        both: whether a login takes key and password.
+        salt: 16 random bytes.
+    """
+
+    name: str
+    role: str
+    password: str = ""
+    keys: tuple[str, ...] = ()
+    both: bool = False
+    salt: bytes
+
+
+class ChangeUser(Command, frozen=True, kw_only=True):
+    """Change a user, given by name or id; None leaves what it stands for as it is. ``remove_keys``: fingerprints."""
+
+    user: str
+    rename: str | None = None
+    role: str | None = None
+    password: str | None = None
+    add_keys: tuple[str, ...] = ()
+    remove_keys: tuple[str, ...] = ()
+    both: bool | None = None
+    salt: bytes
+
+
 class ChangePassword(Command, frozen=True, kw_only=True):
-    """Give a user another password: an argon2id hash."""
+    """Give a user another password: an argon2id hash. Everybody may do so for themselves."""
 
     user: str
     password: str
+    salt: bytes
+
+
+class DeleteUser(Command, frozen=True, kw_only=True):
+    """Let somebody log in no more."""
+
+    user: str
     salt: bytes
 
 
@@ -156,16 +351,32 @@ AnyCommand = (
     ChangeMachine
     | CreateCluster
     | AdmitMachine
+    | AnnounceMachine
+    | WithdrawAnnouncement
+    | ChangeCommunication
     | AddGroup
+    | RenameGroup
+    | DeleteGroup
+    | SetClusterName
     | MoveMachines
     | DetachMachines
     | ReconnectMachines
+    | RemoveMachines
     | SetSetting
     | UnsetSetting
     | AddElements
     | RemoveElements
     | LoadConfig
+    | CopySettings
+    | MoveSettings
+    | DeleteSettings
+    | RollBackConfig
+    | SettleConflicts
+    | SettleSettings
+    | AddUser
+    | ChangeUser
     | ChangePassword
+    | DeleteUser
     | InitialiseMachine
     | BeginEpoch
 )

@@ -16,17 +16,29 @@ import msgspec
 import orjson
 
 from cluster_store.core.causality import Line
-from cluster_store.core.cluster import ADMIN, ROLES, Cluster
+from cluster_store.core.cluster import Cluster, user_rank
 from cluster_store.core.history import FindEvent, plain, written_to_json
-from cluster_store.core.naming import one_line, show_event, show_path
-from cluster_store.core.registers import Lane, Registers, Secret, rank, split_setting, winner
+from cluster_store.core.naming import counted, iso_time, one_line, show_event, show_level, show_path
+from cluster_store.core.registers import (
+    Lane,
+    Registers,
+    Secret,
+    kind_path,
+    machine_level,
+    rank,
+    split_setting,
+    winner,
+)
+from cluster_store.core.requirements import unmet
 from cluster_store.core.settings import SET_KIND
 from cluster_store.core.state import Appended
-from cluster_store.core.types import Epoch, MachineId, Path
+from cluster_store.core.types import HYBRID_LOGICAL_BITS, Epoch, GroupId, MachineId, Path, RecordId
 from cluster_store.core.values import unquote_part
 
 #: Why an epoch began after records of its author's own had come back from a peer.
 RESTORED = "restored"
+#: The problem of a machine that was restored or cloned.
+TWO_LIVES = "restored or cloned machine"
 
 
 class Conflict(msgspec.Struct, frozen=True):
@@ -52,6 +64,11 @@ class Problem(msgspec.Struct, frozen=True):
 
     kind: str
     text: str
+    #: When the last of what it takes was written, milliseconds since 1970; None where nothing tells.
+    since: int | None = None
+    #: What ``--resolve`` calls it and the events that can be named there; empty where it is put right otherwise.
+    path: str = ""
+    events: tuple[RecordId, ...] = ()
 
 
 # --- conflicts ---
@@ -69,9 +86,14 @@ def conflicts(registers: Registers) -> list[Conflict]:
 def _can_disagree(path: Path) -> bool:
     """Say whether concurrent writes to a register can contradict each other.
 
-    Additions to a set all survive, and a machine that two people removed is removed.
+    Additions to a set all survive, a machine that two people removed is removed, and a group that two people deleted is
+    deleted: where its machines were put tells whether that is a contradiction. What either of two acknowledged is that.
     """
-    return not path.startswith("element/") and not (path.startswith("machine/") and path.endswith("/removed"))
+    return not (
+        path.startswith("element/")
+        or (path.startswith("machine/") and path.endswith(("/removed", "/removal", "/acknowledged")))
+        or (path.startswith("group/") and path.endswith("/deleted"))
+    )
 
 
 def _said(path: Path, lane: Lane) -> str:
@@ -84,27 +106,33 @@ def _said(path: Path, lane: Lane) -> str:
     return "-" if lane.value is None else f"={lane.value}"
 
 
-def _rank(path: Path, lane: Lane) -> tuple[bool, int, object]:
-    """Order lanes as the read model does: of a user's the deleted one wins, then the lesser role, then the latest."""
-    if not path.startswith("user/") or path == f"user/{ADMIN}":
-        return (False, 0, rank(lane))
-    user = orjson.loads(lane.text or "{}")
-    role = user.get("role")
-    return (user.get("deleted") is True, -ROLES.index(role) if role in ROLES else -len(ROLES), rank(lane))
+def _rank(path: Path, lane: Lane) -> tuple[object, ...]:
+    """Order lanes as the read model does."""
+    kind, _, owner = path.partition("/")
+    return user_rank(owner, lane) if kind == "user" else rank(lane)
 
 
 def to_json(conflict: Conflict, cluster: Cluster, find: FindEvent) -> dict[str, Any]:
     """Return a conflict as ``clustercheck --json`` shows it: ``unset`` tells a value of null from none at all."""
+    events = [(lane, find(lane.id)) for lane in conflict.lanes]
     lanes = [
-        {**written_to_json(find(lane.id), cluster), "value": plain(lane.value), "unset": lane.value is None}
-        for lane in conflict.lanes
+        {**written_to_json(event, cluster), "value": plain(lane.value), "unset": lane.value is None}
+        for lane, event in events
     ]
     return {
         "path": show_path(conflict.path, cluster),
         "kind": conflict.kind,
+        "since": iso_time(_met(conflict.path, events)),
         "lanes": lanes,
         "winner": conflict.winner.id,
     }
+
+
+def _met(path: Path, events: Iterable[tuple[Lane, Appended]]) -> int:
+    """Return when this machine first knew of two writes that contradict each other."""
+    first, *others = sorted(events, key=lambda one: one[1].learnt)
+    against = [event.learnt for lane, event in others if _said(path, lane) != _said(path, first[0])]
+    return against[0]
 
 
 # --- problems ---
@@ -120,7 +148,9 @@ def problems(cluster: Cluster, registers: Registers, lines: Iterable[Line], void
         voids: the records that count for nothing.
     """
     return [
-        *_shared_names(cluster),
+        *_shared_names(cluster, registers),
+        *_stood_in(cluster, registers),
+        *_unmet(cluster, registers),
         *_ineffective(cluster, registers),
         *_plain_under_set(cluster, registers),
         *_void(cluster, voids),
@@ -128,15 +158,42 @@ def problems(cluster: Cluster, registers: Registers, lines: Iterable[Line], void
     ]
 
 
-def _shared_names(cluster: Cluster) -> Iterator[Problem]:
-    """Two machines, or groups, that were named alike on both sides of a cut both stay."""
+#: What has a name -> the register that keeps it.
+_NAMED_BY = {"machine": "machine/{}/hostname", "group": "group/{}/name", "user": "user/{}"}
+
+
+def written_at(registers: Registers, *paths: str) -> int | None:
+    """Return when the last write that stands in any of some registers was made, by its author's hybrid time."""
+    times = [lane.hybrid >> HYBRID_LOGICAL_BITS for path in paths for lane in registers.standing(Path(path))]
+    return max(times, default=None)
+
+
+#: What members do not keep -> the attributes that say so.
+_DEMANDED = {
+    "interface names differ": ("interfaces",),
+    "versions differ": ("version",),
+    "machines with one serial number": ("serial",),
+    "hostnames and addresses mixed": ("hostname", "interfaces", "address"),
+}
+
+
+def _unmet(cluster: Cluster, registers: Registers) -> Iterator[Problem]:
+    for kind, text in unmet(cluster):
+        paths = [f"machine/{machine}/{name}" for machine in cluster.machines for name in _DEMANDED.get(kind, ())]
+        yield Problem(kind, one_line(text), written_at(registers, "cluster/by", *paths))
+
+
+def _shared_names(cluster: Cluster, registers: Registers) -> Iterator[Problem]:
+    """Two machines, groups or users that were named alike on both sides of a cut both stay."""
     machines = [(machine.hostname, machine.id) for machine in cluster.machines.values()]
     groups = [(group.name, group.id) for group in cluster.groups.values()]
+    users = [(user.name, user.id) for user in cluster.users.values()]
     cures = {
         "machine": "change one with 'machine set --hostname'",
         "group": "commands take their ids",
+        "user": "none of them can log in until one is renamed, with 'userconfig edit ID --rename NAME'",
     }
-    for what, named in (("machine", machines), ("group", groups)):
+    for what, named in (("machine", machines), ("group", groups), ("user", users)):
         by_name = sorted((name.casefold(), name, owner) for name, owner in named)
         for _, same in groupby(by_name, key=lambda entry: entry[0]):
             alike = list(same)
@@ -145,12 +202,38 @@ def _shared_names(cluster: Cluster) -> Iterator[Problem]:
                 yield Problem(
                     f"{what}s with one name",
                     f"{len(alike)} {what}s are named {one_line(alike[0][1])} ({ids}): {cures[what]}",
+                    written_at(registers, *(_NAMED_BY[what].format(owner) for _, _, owner in alike)),
                 )
+
+
+def _stood_in(cluster: Cluster, registers: Registers) -> Iterator[Problem]:
+    """Rules 1 and 2: name the groups and machines for which a rule decides, because both sides of a cut wrote."""
+    for group in cluster.groups.values():
+        if registers.standing(Path(f"group/{group.id}/deleted")):
+            name = one_line(group.name)
+            yield Problem(
+                "deleted group that lives on",
+                f"the last groups were deleted at the same time, and {name} was the last of them, so it lives on: "
+                f"'clusterconfig renamegroup {name} NAME', with any name, or another group makes that final",
+                written_at(registers, f"group/{group.id}/deleted"),
+            )
+    for machine in cluster.machines.values():
+        said = winner(registers.standing(Path(f"machine/{machine.id}/group")))
+        written = orjson.loads(said.value) if said is not None and isinstance(said.value, str) else None
+        deleted = cluster.deleted_groups.get(GroupId(written)) if isinstance(written, str) else None
+        if deleted is not None and machine.group in cluster.groups:
+            name, group_name = one_line(machine.hostname), one_line(cluster.groups[machine.group].name)
+            yield Problem(
+                "machine of a deleted group",
+                f"{name} was put into {one_line(deleted.name)}, which was deleted meanwhile, so it is in {group_name}: "
+                f"'clusterconfig setgroup {name} {group_name}' makes that final",
+                written_at(registers, f"machine/{machine.id}/group", f"group/{deleted.id}/deleted"),
+            )
 
 
 def _ineffective(cluster: Cluster, registers: Registers) -> Iterator[Problem]:
     """Rule 4: a setting under a deleted group or a removed machine has no effect."""
-    owners: dict[tuple[str, str], list[str]] = {}
+    owners: dict[tuple[str, str], list[Path]] = {}
     for kind in ("group", "machine"):
         live = [*cluster.groups] if kind == "group" else [*cluster.machines]
         for prefix in (f"setting/{kind}/", f"element/{kind}/"):
@@ -158,17 +241,17 @@ def _ineffective(cluster: Cluster, registers: Registers) -> Iterator[Problem]:
                 owner = path.split("/")[2]
                 said = winner(lanes)
                 if owner not in live and said is not None and said.value is not None:
-                    owners.setdefault((kind, owner), []).append(_key(path))
-    for (kind, owner), keys in owners.items():
-        named = list(dict.fromkeys(keys))
+                    owners.setdefault((kind, owner), []).append(path)
+    for (kind, owner), paths in owners.items():
+        named = list(dict.fromkeys(map(_key, paths)))
         gone = f"the deleted group {unquote_part(owner)}"
         if kind == "machine":
-            name = cluster.removed.get(MachineId(owner)) or owner
-            gone = f"{one_line(name)}, which is no member,"
+            gone = f"{one_line(cluster.hostname(MachineId(owner)))}, which is no member,"
         yield Problem(
             "settings without effect",
-            f"{len(named)} settings under {gone} have no effect, {one_line(named[0])} for one: "
-            f"move or unset them at --level {kind}:{owner}",
+            f"{counted(len(named), 'setting')} under {gone} {'has' if len(named) == 1 else 'have'} no effect, "
+            f"{one_line(named[0])} for one: move or unset at --level {kind}:{owner}",
+            written_at(registers, f"{kind}/{owner}/deleted", f"{kind}/{owner}/removed", *paths),
         )
 
 
@@ -191,6 +274,7 @@ def _plain_under_set(cluster: Cluster, registers: Registers) -> Iterator[Problem
                 "plain value under a set",
                 f"{shown} has a plain value, which is not seen since the key is a set: add what it holds, if it is "
                 "still wanted, with 'add'",
+                written_at(registers, path, kind_path(_key(path))),
             )
 
 
@@ -198,7 +282,7 @@ def _void(cluster: Cluster, voids: Iterable[Appended]) -> Iterator[Problem]:
     for added in voids:
         envelope = added.record.envelope
         shown = one_line(show_event(envelope.machine, envelope.seq, added.record.id, cluster))
-        yield Problem("void record", f"{shown} counts for nothing: it {one_line(added.void)}")
+        yield Problem("void record", f"{shown} counts for nothing: it {one_line(added.void)}", envelope.time)
 
 
 def _lived_twice(cluster: Cluster, registers: Registers, lines: Iterable[Line]) -> Iterator[Problem]:
@@ -207,12 +291,33 @@ def _lived_twice(cluster: Cluster, registers: Registers, lines: Iterable[Line]) 
     It shows in three ways: a feed with branches; an epoch that began without records that the machine had written
     in the one before; records that came back to their own author from a peer.
     """
+    for machine, seen in sorted(signs_of_two_lives(registers, lines).items()):
+        fresh = {sign: words for sign, words in seen.items() if sign not in acknowledged(registers, machine)}
+        if fresh:
+            began = [lane for path, lanes in registers.under(f"machine/{machine}/epoch:") for lane in lanes]
+            last = winner(began)
+            yield Problem(
+                TWO_LIVES,
+                f"{one_line(cluster.hostname(machine))} was restored from an earlier copy or ran twice: it "
+                f"{' and '.join(dict.fromkeys(fresh.values()))}; nothing is lost, but see that only one of it runs",
+                last.hybrid >> HYBRID_LOGICAL_BITS if last is not None else None,
+                show_level(machine_level(machine), cluster),
+                (last.id,) if last is not None else (),
+            )
+
+
+def signs_of_two_lives(registers: Registers, lines: Iterable[Line]) -> dict[MachineId, dict[str, str]]:
+    """Return what shows that machines lived twice: a word for each sign, the same on every machine, and a sentence."""
     newest: dict[tuple[MachineId, Epoch], int] = {}
-    signs: dict[MachineId, list[str]] = {}
+    branches: dict[tuple[MachineId, Epoch], int] = {}
+    signs: dict[MachineId, dict[str, str]] = {}
     for line in lines:
         feed = (line.machine, line.epoch)
+        branches[feed] = branches.get(feed, 0) + 1
         if feed in newest:
-            signs.setdefault(line.machine, []).append(f"wrote other records from number {line.forked_at + 1} on again")
+            sign = f"{line.epoch} branch {branches[feed]}"
+            told = f"wrote other records from number {line.forked_at + 1} on again"
+            signs.setdefault(line.machine, {})[sign] = told
         newest[feed] = max(newest.get(feed, 0), line.seq)
     for path, lanes in registers.under("machine/"):
         _, owner, attribute = path.split("/")
@@ -221,15 +326,29 @@ def _lived_twice(cluster: Cluster, registers: Registers, lines: Iterable[Line]) 
             reason, epoch, seq = _beginning(lane)
             more = newest.get((machine, epoch), 0) - seq
             if epoch and more > 0:
-                signs.setdefault(machine, []).append(f"began a new epoch without {more} records that it had written")
+                told = f"began a new epoch without {more} records that it had written"
+                signs.setdefault(machine, {})[f"{epoch} number {newest[machine, epoch]}"] = told
             elif reason == RESTORED:
-                signs.setdefault(machine, []).append("got records of its own back from a peer")
-    for machine, seen in sorted(signs.items()):
-        yield Problem(
-            "restored or cloned machine",
-            f"{one_line(cluster.hostname(machine))} was restored from an earlier copy or ran twice: it "
-            f"{' and '.join(dict.fromkeys(seen))}; nothing is lost, but see that only one of it runs",
-        )
+                signs.setdefault(machine, {})[attribute] = "got records of its own back from a peer"
+    return signs
+
+
+def acknowledged_path(machine: MachineId) -> Path:
+    """Return the register that holds which signs of two lives somebody has looked into: a list of texts."""
+    return Path(f"machine/{machine}/acknowledged")
+
+
+def acknowledged(registers: Registers, machine: MachineId) -> dict[str, None]:
+    """Return the signs of two lives of a machine that somebody has looked into."""
+    found: dict[str, None] = {}
+    for lane in registers.standing(acknowledged_path(machine)):
+        try:
+            found |= dict.fromkeys(
+                msgspec.json.decode(lane.value if isinstance(lane.value, str) else "[]", type=list[str])
+            )
+        except msgspec.DecodeError:
+            continue  # a member may write anything anywhere
+    return found
 
 
 def _beginning(lane: Lane) -> tuple[str, Epoch, int]:

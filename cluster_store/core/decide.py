@@ -7,11 +7,23 @@ from typing import Any
 
 import msgspec
 
-from cluster_store.core import commands, decide_settings, settings
+from cluster_store.core import (
+    commands,
+    decide_communication,
+    decide_conflicts,
+    decide_groups,
+    decide_levels,
+    decide_removal,
+    decide_rollback,
+    decide_settings,
+    decide_users,
+    settings,
+)
 from cluster_store.core.admission import key_path
-from cluster_store.core.cluster import ADMIN, MAIN_GROUP, ROLES, Cluster, Machine, group_id
-from cluster_store.core.decision import Context, Decision, replace, says, to_text, write_secret
-from cluster_store.core.errors import InvalidValue, NotFound, Refused
+from cluster_store.core.cluster import ADMIN, MAIN_GROUP, ROLES, TRANSPORTS, Cluster, Machine, group_id
+from cluster_store.core.decide_groups import group_path
+from cluster_store.core.decision import Context, Decision, named, replace, require_cluster, to_text, write_secret
+from cluster_store.core.errors import InvalidValue, Refused
 from cluster_store.core.events import Event
 from cluster_store.core.records import KEY_BYTES, machine_id
 from cluster_store.core.registers import (
@@ -21,10 +33,19 @@ from cluster_store.core.registers import (
     Write,
     element_path,
     element_prefix,
+    epoch_path,
     machine_level,
+    scope_of,
     setting_path,
+    valid_path,
 )
-from cluster_store.core.requirements import check_join, check_unique
+from cluster_store.core.requirements import (
+    check_feature_key,
+    check_feature_key_text,
+    check_join,
+    check_reconnect,
+    check_unique,
+)
 from cluster_store.core.types import Epoch, Level, MachineId, Path
 from cluster_store.core.values import check_name
 
@@ -40,8 +61,8 @@ def decide(command: commands.Command, context: Context) -> Decision:
 def scopes_of(command: commands.Command, cluster: Cluster, me: MachineId) -> list[Level]:
     """Return the scopes that a decision reads besides the cluster's."""
     scopes = [machine_level(me), *cluster.levels_for(me)]
-    level = getattr(command, "level", None)
-    if level:
+    scopes += [scope_of(Path(path)) for path in getattr(command, "paths", ()) if valid_path(path)]
+    for level in filter(None, (getattr(command, "level", None), getattr(command, "target", None))):
         try:
             owner = cluster.level(level)
         except Refused:
@@ -50,16 +71,6 @@ def scopes_of(command: commands.Command, cluster: Cluster, me: MachineId) -> lis
         if owner.startswith("machine/"):
             scopes += cluster.levels_for(MachineId(owner.removeprefix("machine/")))
     return scopes
-
-
-def epoch_path(machine: MachineId, epoch: Epoch) -> Path:
-    """Return the register that says how one of a machine's epochs began. Nobody ever replaces it."""
-    return Path(f"machine/{machine}/epoch:{epoch}")
-
-
-def group_path(machine: MachineId) -> Path:
-    """Return the register of a machine's group."""
-    return Path(f"machine/{machine}/group")
 
 
 def begin_epoch(context: Context, reason: str, previous: tuple[Epoch, int] | None) -> Event:
@@ -89,7 +100,7 @@ def _initialise(command: commands.InitialiseMachine, context: Context) -> Decisi
         Write(epoch_path(me, context.epoch), to_text({"reason": "created"}), ()),
     ]
     admin = {"name": ADMIN, "role": ROLES[-1], "password": command.password, "keys": []}
-    write, secrets = write_secret(Path(f"user/{ADMIN}"), to_text(admin), command.salt, context)
+    write, secrets = write_secret(decide_users.user_path(ADMIN), to_text(admin), command.salt, context)
     return Decision(Event("MachineInitialised", (*writes, write), {"hostname": card.hostname}, secrets))
 
 
@@ -107,9 +118,12 @@ def _identity(card: commands.Card) -> MachineId:
 def _card_writes(machine: MachineId, card: commands.Card, context: Context) -> list[Write]:
     check_name(card.hostname, "hostname")
     check_name(card.serial, "serial number")
+    said = msgspec.to_builtins(card)
+    if not card.feature_key and not context.registers.standing(Path(f"machine/{machine}/feature_key")):
+        del said["feature_key"]
     return [
         replace(context.registers, Path(f"machine/{machine}/{name}"), to_text(value))
-        for name, value in sorted(msgspec.to_builtins(card).items())
+        for name, value in sorted(said.items())
     ]
 
 
@@ -124,10 +138,17 @@ def _change_machine(command: commands.ChangeMachine, context: Context) -> Decisi
         check_name(changed["hostname"], "hostname")
     if "serial" in changed:
         check_name(changed["serial"], "serial number")
+    if command.feature_key is not None:
+        check_feature_key_text(command.feature_key)
     if changed.keys() & {"hostname", "serial"}:
         check_unique(context.cluster, me.id, changed.get("hostname", me.hostname), changed.get("serial", me.serial))
     if not changed:
         return Decision(None)
+    moved = me
+    for name in [name for name in TRANSPORTS.values() if name in changed]:
+        moved = decide_communication.with_port(moved, name, changed[name])
+    if moved.former_ports != me.former_ports:
+        changed["former_ports"] = moved.former_ports
     writes = [
         replace(context.registers, Path(f"machine/{me.id}/{name}"), to_text(value))
         for name, value in sorted(changed.items())
@@ -144,6 +165,7 @@ def _create(command: commands.CreateCluster, context: Context) -> Decision:
     name = check_name(command.name, "cluster name")
     if command.by not in ("hostname", "ip"):
         raise Refused(f"'{command.by}' is no way to name machines", "use hostname or ip")
+    check_feature_key(context.machine.hostname, context.machine.version, context.machine.feature_key)
     registers = context.registers
     group = group_id(MAIN_GROUP, [])
     writes = [
@@ -175,16 +197,8 @@ def _create(command: commands.CreateCluster, context: Context) -> Decision:
     return Decision(Event("ClusterCreated", tuple(writes), {"name": name, "by": command.by}, secrets))
 
 
-def _require_cluster(context: Context) -> None:
-    if not context.cluster.name:
-        raise Refused(
-            "this machine is not in a cluster",
-            "run 'clusterconfig create NAME', or 'clusterconfig join HOST --ssh'",
-        )
-
-
 def _admit(command: commands.AdmitMachine, context: Context) -> Decision:
-    _require_cluster(context)
+    require_cluster(context)
     cluster = context.cluster
     joiner = _identity(command.card)
     if joiner in cluster.removed:
@@ -200,52 +214,16 @@ def _admit(command: commands.AdmitMachine, context: Context) -> Decision:
     writes = [
         *_card_writes(joiner, command.card, context),
         replace(context.registers, group_path(joiner), to_text(group.id)),
+        *decide_communication.fulfilled(command.card, context),
     ]
     return Decision(
         Event("MachineAdmitted", tuple(writes), {"hostname": command.card.hostname, "group": group.name}),
     )
 
 
-def _add_group(command: commands.AddGroup, context: Context) -> Decision:
-    _require_cluster(context)
-    name = check_name(command.name, "group name")
-    if any(group.name.casefold() == name.casefold() for group in context.cluster.groups.values()):
-        raise Refused(f"there is already a group named '{name}'", "choose another name")
-    used = [path.split("/")[1] for path, _ in context.registers.under("group/")]
-    group = group_id(name, used)
-    writes = (
-        replace(context.registers, Path(f"group/{group}/created"), "true"),
-        replace(context.registers, Path(f"group/{group}/name"), to_text(name)),
-    )
-    return Decision(Event("GroupAdded", writes, {"name": name}))
-
-
-def _named(names: Sequence[str], cluster: Cluster) -> list[Machine]:
-    if not names:
-        raise Refused("no machine was named", "name at least one")
-    found = {machine.id: machine for machine in map(cluster.machine, names)}
-    return list(found.values())
-
-
-def _move(command: commands.MoveMachines, context: Context) -> Decision:
-    _require_cluster(context)
-    group = context.cluster.group(command.group)
-    # Where a rule or a winner alone put a machine into the group, that is written down: no later event can flip it.
-    moved = [
-        machine
-        for machine in _named(command.machines, context.cluster)
-        if not says(context.registers, group_path(machine.id), to_text(group.id))
-    ]
-    if not moved:
-        return Decision(None)
-    writes = tuple(replace(context.registers, group_path(machine.id), to_text(group.id)) for machine in moved)
-    params = {"machines": [machine.hostname for machine in moved], "group": group.name}
-    return Decision(Event("MachinesMoved", writes, params))
-
-
 def _detach(command: commands.DetachMachines, context: Context) -> Decision:
-    _require_cluster(context)
-    machines = _named(command.machines, context.cluster)
+    require_cluster(context)
+    machines = named(command.machines, context.cluster)
     for machine in machines:
         if machine.detached:
             raise Refused(f"{machine.hostname} is already detached", "'clusterconfig reconnect' takes it back")
@@ -254,11 +232,12 @@ def _detach(command: commands.DetachMachines, context: Context) -> Decision:
 
 
 def _reconnect(command: commands.ReconnectMachines, context: Context) -> Decision:
-    _require_cluster(context)
-    machines = _named(command.machines, context.cluster)
+    require_cluster(context)
+    machines = named(command.machines, context.cluster)
     for machine in machines:
         if not machine.detached:
             raise Refused(f"{machine.hostname} is not detached", "'clusterconfig connstatus' shows its link")
+        check_reconnect(machine, context.machine, context.heard)
     return _detached(machines, None, "MachinesReconnected", context)
 
 
@@ -267,31 +246,35 @@ def _detached(machines: Sequence[Machine], value: str | None, kind: str, context
     return Decision(Event(kind, writes, {"machines": [machine.hostname for machine in machines]}))
 
 
-def _change_password(command: commands.ChangePassword, context: Context) -> Decision:
-    user = next((user for user in context.cluster.users.values() if user.name == command.user), None)
-    if user is None:
-        raise NotFound(
-            f"there is no user named '{command.user}'",
-            f"known: {', '.join(user.name for user in context.cluster.users.values())}",
-        )
-    value = {"name": user.name, "role": user.role, "password": command.password, "keys": list(user.keys)}
-    write, secrets = write_secret(Path(f"user/{user.id}"), to_text(value), command.salt, context)
-    return Decision(Event("UserChanged", (write,), {"name": user.name, "changed": ["password"]}, secrets))
-
-
 _DECIDERS: dict[type[commands.Command], Callable[[Any, Context], Decision]] = {
     commands.InitialiseMachine: _initialise,
     commands.ChangeMachine: _change_machine,
     commands.CreateCluster: _create,
     commands.AdmitMachine: _admit,
-    commands.AddGroup: _add_group,
-    commands.MoveMachines: _move,
+    commands.AnnounceMachine: decide_communication.announce,
+    commands.WithdrawAnnouncement: decide_communication.withdraw,
+    commands.ChangeCommunication: decide_communication.change,
+    commands.AddGroup: decide_groups.add_group,
+    commands.RenameGroup: decide_groups.rename_group,
+    commands.DeleteGroup: decide_groups.delete_group,
+    commands.SetClusterName: decide_groups.set_cluster_name,
+    commands.MoveMachines: decide_groups.move_machines,
     commands.DetachMachines: _detach,
     commands.ReconnectMachines: _reconnect,
+    commands.RemoveMachines: decide_removal.remove_machines,
     commands.SetSetting: decide_settings.set_setting,
     commands.UnsetSetting: decide_settings.unset_setting,
     commands.AddElements: decide_settings.add_elements,
     commands.RemoveElements: decide_settings.remove_elements,
     commands.LoadConfig: decide_settings.load_config,
-    commands.ChangePassword: _change_password,
+    commands.CopySettings: decide_levels.copy_settings,
+    commands.MoveSettings: decide_levels.move_settings,
+    commands.DeleteSettings: decide_levels.delete_settings,
+    commands.RollBackConfig: decide_rollback.roll_back,
+    commands.SettleConflicts: decide_conflicts.settle,
+    commands.SettleSettings: decide_conflicts.settle_settings,
+    commands.AddUser: decide_users.add_user,
+    commands.ChangeUser: decide_users.change_user,
+    commands.ChangePassword: decide_users.change_password,
+    commands.DeleteUser: decide_users.delete_user,
 }

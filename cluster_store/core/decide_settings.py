@@ -27,7 +27,7 @@ from cluster_store.core.types import Level, MachineId
 from cluster_store.core.values import check_key
 
 
-def _level(command: commands.SettingCommand, keys: Sequence[str], context: Context) -> Level:
+def level_of(command: commands.SettingCommand, keys: Sequence[str], context: Context) -> Level:
     """Return the level to work on; refuse a default that a more specific value would hide from this machine."""
     cluster = context.cluster
     if command.level is not None:
@@ -48,8 +48,8 @@ def _level(command: commands.SettingCommand, keys: Sequence[str], context: Conte
 def set_setting(command: commands.SetSetting, context: Context) -> Decision:
     """Give a key a value. Raises Refused and its kin."""
     key = check_key(command.key)
-    level = _level(command, [key], context)
-    writes, secrets = _assign(context, level, key, command.value, command.salt, secret=command.secret)
+    level = level_of(command, [key], context)
+    writes, secrets = assign(context, level, key, command.value, command.salt, secret=command.secret)
     return _settings_decision("SettingSet", writes, secrets, level, context)
 
 
@@ -58,18 +58,18 @@ def load_config(command: commands.LoadConfig, context: Context) -> Decision:
     if not command.settings:
         raise Refused(f"{command.source} has no settings", "give a file with at least one")
     keys = [check_key(key) for key in command.settings]
-    level = _level(command, keys, context)
+    level = level_of(command, keys, context)
     writes: list[Write] = []
     secrets: Secrets = {}
     for key, value in sorted(command.settings.items()):
-        some, beside = _assign(context, level, key, value, command.salt, secret=False)
+        some, beside = assign(context, level, key, value, command.salt, secret=False)
         writes += some
         secrets |= beside
     params = {"source": command.source, "keys": len(keys)}
     return _settings_decision("ConfigLoaded", writes, secrets, level, context, params)
 
 
-def _assign(
+def assign(
     context: Context, level: Level, key: str, value: str, salt: bytes, *, secret: bool
 ) -> tuple[list[Write], Secrets]:
     """Return the writes that give a key a value; none where it has that value already."""
@@ -112,22 +112,23 @@ def _assign_set(registers: Registers, level: Level, key: str, value: str) -> lis
 def unset_setting(command: commands.UnsetSetting, context: Context) -> Decision:
     """Take a key's value away at a level. Raises Refused and its kin."""
     key = check_key(command.key)
-    level = _level(command, [key], context)
-    registers = context.registers
-    if settings.is_set(registers, key):
-        writes = [
-            replace(registers, path, False) for path, lanes in registers.under(element_prefix(level, key)) if lanes
-        ]
-    elif any(lane.value is not None for lane in registers.standing(setting_path(level, key))):
-        writes = [replace(registers, setting_path(level, key), None)]
-    else:
-        writes = []
+    level = level_of(command, [key], context)
+    writes = blank(context.registers, level, key)
     if not writes:
         raise NotFound(
             f"{key} is not set at {context.cluster.show_level(level)}",
             f"'explain {key}' shows where its value comes from",
         )
     return _settings_decision("SettingUnset", writes, {}, level, context)
+
+
+def blank(registers: Registers, level: Level, key: str) -> list[Write]:
+    """Return the writes by which a level says nothing of a key any more; none where it says nothing."""
+    if settings.is_set(registers, key):
+        return [replace(registers, path, False) for path, lanes in registers.under(element_prefix(level, key)) if lanes]
+    if any(lane.value is not None for lane in registers.standing(setting_path(level, key))):
+        return [replace(registers, setting_path(level, key), None)]
+    return []
 
 
 def add_elements(command: commands.AddElements, context: Context) -> Decision:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -11,8 +12,9 @@ import orjson
 from cluster_store.core.cluster import Cluster, Machine
 from cluster_store.core.errors import InvalidValue, Refused
 from cluster_store.core.events import Event
+from cluster_store.core.limits import REPLACED_PER_WRITE_MAX
 from cluster_store.core.records import secret_hash
-from cluster_store.core.registers import Registers, Secret, Secrets, Write, WriteValue
+from cluster_store.core.registers import Registers, Secret, Secrets, Write, WriteValue, rank
 from cluster_store.core.types import Epoch, MachineId, Path
 
 
@@ -26,6 +28,8 @@ class Context(msgspec.Struct, frozen=True):
     #: Wall clock, milliseconds. Only written down, never compared.
     now: int
     epoch: Epoch
+    #: What machines said of their platform versions when they were met last.
+    heard: Mapping[MachineId, str] = {}
 
     @property
     def machine(self) -> Machine:
@@ -42,9 +46,33 @@ class Decision(msgspec.Struct, frozen=True):
     result: dict[str, Any] = {}
 
 
+def require_cluster(context: Context) -> None:
+    """Raise Refused where this machine is in no cluster."""
+    if not context.cluster.name:
+        raise Refused(
+            "this machine is not in a cluster",
+            "run 'clusterconfig create NAME', or 'clusterconfig join HOST --ssh'",
+        )
+
+
+def named(names: Sequence[str], cluster: Cluster) -> list[Machine]:
+    """Return the members of these hostnames or ids, each once. Raises Refused and NotFound."""
+    if not names:
+        raise Refused("no machine was named", "name at least one")
+    found = {machine.id: machine for machine in map(cluster.machine, names)}
+    return list(found.values())
+
+
 def replace(registers: Registers, path: Path, value: WriteValue) -> Write:
-    """Return the write that puts a value into a register and replaces every lane that stands there."""
-    return Write(path, value, tuple(lane.id for lane in registers.standing(path)))
+    """Return the write that puts a value into a register and replaces the lanes that stand there.
+
+    Of more than a write may replace it takes the strongest, so that one machine's many branches cannot keep everybody
+    from writing: whoever writes again takes the next ones.
+    """
+    lanes = registers.standing(path)
+    if len(lanes) > REPLACED_PER_WRITE_MAX:
+        lanes = tuple(sorted(lanes, key=rank)[-REPLACED_PER_WRITE_MAX:])
+    return Write(path, value, tuple(lane.id for lane in lanes))
 
 
 def says(registers: Registers, path: Path, value: str) -> bool:

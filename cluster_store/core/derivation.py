@@ -84,12 +84,13 @@ def derive(
             puts.append((write, document, len(steps)))
             steps.append(Put(lane_key(write.path, record), lane_text(write.value)))
         if lanes and write.replaced:
+            replaced = frozenset(write.replaced)
             for lane in lanes:
-                if lane.id in write.replaced:
+                if lane.id in replaced:
                     steps.append(Delete(lane_key(write.path, lane.id), lane.place.op, lane.place.actor))
                     sources.setdefault(document, []).append(lane.place)
                     taken.append((write.path, lane.id))
-            lanes = tuple(lane for lane in lanes if lane.id not in write.replaced)
+            lanes = tuple(lane for lane in lanes if lane.id not in replaced)
         remaining[write.path] = lanes
     changes, tips, firsts = {}, {}, {}
     for document, steps in operations.items():

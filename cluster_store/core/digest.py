@@ -33,7 +33,7 @@ def digest(cluster: Cluster, registers: Registers) -> str:
         "cluster": [cluster.name, cluster.by],
         "groups": [[group.id, group.name] for group in cluster.groups.values()],
         "machines": [msgspec.to_builtins(machine) for machine in cluster.machines.values()],
-        "removed": sorted(cluster.removed.items()),
+        "removed": sorted((machine.id, machine.hostname) for machine in cluster.removed.values()),
         "users": [[user.id, _user_hash(user)] for _, user in sorted(cluster.users.items())],
         "settings": list(_settings(registers)),
     }

@@ -7,7 +7,7 @@ wait for an append comes out of ``step(AppendDone)``, never earlier.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -16,6 +16,13 @@ from cluster_store.core.causality import Leaf
 from cluster_store.core.commands import Command
 from cluster_store.core.document import Change
 from cluster_store.core.errors import ClusterStoreError
+from cluster_store.core.limits import (
+    MESSAGE_RECORDS_MAX,
+    NAME_CHARS_MAX,
+    REASON_CHARS_MAX,
+    VECTOR_LEAVES_MAX,
+    WORD_CHARS_MAX,
+)
 from cluster_store.core.state import Draft
 from cluster_store.core.types import Epoch, MachineId, Path, RecordId
 
@@ -23,38 +30,45 @@ PROTOCOL = 1
 
 # --- what travels between two machines -------------------------------------------------------------
 
+# Whatever a message may hold is bounded, or a few bytes of it could unpack to more than a machine has room for.
+_Word = Annotated[str, msgspec.Meta(max_length=WORD_CHARS_MAX)]
+_Name = Annotated[str, msgspec.Meta(max_length=NAME_CHARS_MAX)]
+_Reason = Annotated[str, msgspec.Meta(max_length=REASON_CHARS_MAX)]
+
 
 class Standing(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A detachment that stands in the sender's state."""
 
-    machine: MachineId
-    record: RecordId
+    machine: Annotated[MachineId, msgspec.Meta(max_length=WORD_CHARS_MAX)]
+    record: Annotated[RecordId, msgspec.Meta(max_length=WORD_CHARS_MAX)]
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     """Base of all messages."""
 
 
-class Hello(Message, frozen=True, kw_only=True):
-    """The first message each way."""
+class Hello(Message, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """The first message each way. A later protocol may say more in it, and is refused by its number."""
 
     protocol: int
-    cluster: str
-    machine: MachineId
+    cluster: _Word
+    machine: Annotated[MachineId, msgspec.Meta(max_length=WORD_CHARS_MAX)]
     #: 8 random bytes, hex: one run of one process.
-    instance: str
+    instance: _Word
+    #: The one that it writes in, "" before the first change after its store was moved or put back.
+    epoch: Annotated[Epoch, msgspec.Meta(max_length=WORD_CHARS_MAX)]
     #: The platform version, which all members share.
-    version: str
+    version: _Name
     #: The sender's wall clock, milliseconds: only to show how far two clocks differ.
     time: int
-    vector: list[Leaf]
-    detached: list[Standing]
+    vector: Annotated[list[Leaf], msgspec.Meta(max_length=VECTOR_LEAVES_MAX)]
+    detached: Annotated[list[Standing], msgspec.Meta(max_length=VECTOR_LEAVES_MAX)]
 
 
 class Records(Message, frozen=True):
     """Whole runs of records, in an order in which each follows what it came after."""
 
-    items: list[Incoming]
+    items: Annotated[list[Incoming], msgspec.Meta(max_length=MESSAGE_RECORDS_MAX)]
 
 
 class Ack(Message, frozen=True):
@@ -67,14 +81,21 @@ class CaughtUp(Message, frozen=True):
     """All that the receiver lacked when the session began has been sent."""
 
 
+class Twin(Message, frozen=True):
+    """Another instance of the receiver's machine speaks to the sender too."""
+
+    instance: _Word
+    epoch: Annotated[Epoch, msgspec.Meta(max_length=WORD_CHARS_MAX)]
+
+
 class Bye(Message, frozen=True):
     """The sender closes the session: a word of connstatus and a sentence."""
 
-    state: str
-    reason: str
+    state: _Word
+    reason: _Reason
 
 
-AnyMessage = Hello | Records | Ack | CaughtUp | Bye
+AnyMessage = Hello | Records | Ack | CaughtUp | Twin | Bye
 
 # --- inputs ----------------------------------------------------------------------------------------
 

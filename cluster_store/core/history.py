@@ -13,7 +13,7 @@ import msgspec
 
 from cluster_store.core.cluster import Cluster
 from cluster_store.core.errors import Malformed, StoreCorrupt
-from cluster_store.core.naming import excerpt, iso_time, one_line, show_level, show_path
+from cluster_store.core.naming import SHORT_ID_DIGITS, counted, excerpt, iso_time, one_line, show_level, show_path
 from cluster_store.core.records import Envelope, decode, is_value
 from cluster_store.core.registers import Secret, Write, WriteValue, split_setting, valid_path
 from cluster_store.core.settings import KNOCKED_OUT
@@ -262,8 +262,34 @@ def _saying(template: str) -> Callable[[Envelope, Cluster], str]:
 
 
 def _machine_changed(envelope: Envelope, _: Cluster) -> str:
-    changed = [f"{write.path.rpartition('/')[2]} = {_shown(write.value)}" for write in envelope.writes]
+    written = ((write.path.rpartition("/")[2], write.value) for write in envelope.writes)
+    changed = [f"{name} = {_shown(value)}" for name, value in written if name != "former_ports"]
     return f"machine: {', '.join(changed)}"
+
+
+def _user_changed(envelope: Envelope, _: Cluster) -> str:
+    told = {name: excerpt(_parameter(envelope, name)) for name in ("name", "changed", *envelope.params)}
+    words = f"changed {told['changed']} of the user {told['name']}" if told["changed"] else f"settled {told['name']}"
+    words += f", who is now called {told['to']}" if "to" in told else ""
+    return words + (f", now {told['role']}" if "role" in told else "")
+
+
+def _transferred(verb: str) -> Callable[[Envelope, Cluster], str]:
+    """Return the words of a kind that is about what a level keeps."""
+
+    def words(envelope: Envelope, _: Cluster) -> str:
+        keys = dict.fromkeys(_key(write) for write in envelope.writes)
+        told = [excerpt(key) for key in keys][:_NAMED_WRITES_MAX]
+        more = [f"{len(keys) - len(told)} more"] * (len(keys) > len(told))
+        to = f" to {excerpt(_parameter(envelope, 'to'))}" if "to" in envelope.params else ""
+        return f"{verb} {', '.join(told + more)} from {excerpt(_parameter(envelope, 'from'))}{to}"
+
+    return words
+
+
+def _group_deleted(envelope: Envelope, _: Cluster) -> str:
+    name, to, machines = (excerpt(_parameter(envelope, one)) for one in ("name", "to", "machines"))
+    return f"deleted the group {name}" + (f", moved {machines} to {to}" if machines else "")
 
 
 def _config_loaded(envelope: Envelope, cluster: Cluster) -> str:
@@ -272,7 +298,19 @@ def _config_loaded(envelope: Envelope, cluster: Cluster) -> str:
     ]
     levels = dict.fromkeys(show_level(level, cluster) for level, _, _ in settings)
     count = len(dict.fromkeys(key for _, key, _ in settings))
-    return f"loaded {count} settings from {excerpt(_parameter(envelope, 'source'))} at {', '.join(levels)}"
+    return f"loaded {counted(count, 'setting')} from {excerpt(_parameter(envelope, 'source'))} at {', '.join(levels)}"
+
+
+def _rolled_back(envelope: Envelope, cluster: Cluster) -> str:
+    events = envelope.params.get("events")
+    ids = [excerpt(str(one)[:SHORT_ID_DIGITS]) for one in events] if isinstance(events, list) else []
+    count = envelope.params.get("count")
+    told = ids[0] if len(ids) == 1 == count else counted(count, "event") if isinstance(count, int) else "events"
+    return f"took back {told}: {_writes(envelope, cluster)}"
+
+
+def _settled(envelope: Envelope, cluster: Cluster) -> str:
+    return f"settled: {_writes(envelope, cluster)}"
 
 
 _WORDS: dict[str, Callable[[Envelope, Cluster], str]] = {
@@ -280,11 +318,22 @@ _WORDS: dict[str, Callable[[Envelope, Cluster], str]] = {
     "EpochBegun": _saying("began a new epoch: {reason}"),
     "MachineChanged": _machine_changed,
     "ClusterCreated": _saying("created the cluster {name}"),
+    "ClusterRenamed": _saying("renamed the cluster {old} to {name}"),
     "GroupAdded": _saying("added the group {name}"),
+    "GroupRenamed": _saying("renamed the group {old} to {name}"),
+    "GroupDeleted": _group_deleted,
     "MachineAdmitted": _saying("let {hostname} into {group}"),
     "MachinesMoved": _saying("moved {machines} to {group}"),
     "MachinesDetached": _saying("detached {machines}"),
     "MachinesReconnected": _saying("took {machines} back"),
-    "UserChanged": _saying("changed {changed} of the user {name}"),
+    "MachinesRemoved": _saying("removed {machines} from the cluster"),
+    "UserAdded": _saying("added the user {name}, {role}"),
+    "UserChanged": _user_changed,
+    "UserDeleted": _saying("deleted the user {name}"),
+    "SettingsCopied": _transferred("copied"),
+    "SettingsMoved": _transferred("moved"),
+    "SettingsDeleted": _transferred("deleted"),
     "ConfigLoaded": _config_loaded,
+    "ConfigRolledBack": _rolled_back,
+    "ConflictSettled": _settled,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from cluster_store.core.cluster import Cluster
+from cluster_store.core.cluster import Cluster, Removed
 from cluster_store.core.registers import CLUSTER, split_setting
 from cluster_store.core.types import GroupId, Level, MachineId, Path, RecordId
 from cluster_store.core.values import unquote_part
@@ -56,6 +56,20 @@ def show_level(level: Level, cluster: Cluster) -> str:
 def show_event(machine: MachineId, seq: int, record: RecordId, cluster: Cluster) -> str:
     """Return an event as people speak of it: ``mx1#12 (0123456789)``."""
     return f"{cluster.hostname(machine)}#{seq} ({record[:SHORT_ID_DIGITS]})"
+
+
+def show_removal(machine: Removed, name: str = "") -> str:
+    """Return who removed a machine when, as a sentence without its stop; ``name`` stands for the hostname."""
+    told = f"{excerpt(name or machine.hostname or machine.id)} was removed from the cluster"
+    if not machine.removed_by:
+        return told
+    by, on = excerpt(machine.removed_by), excerpt(machine.removed_on)
+    return f"{told} by {by} on {on} at {iso_time(machine.removed_at)}"
+
+
+def counted(number: int, what: str) -> str:
+    """Return how many of something there are: ``1 record``, ``2 records``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def iso_time(milliseconds: int) -> str:

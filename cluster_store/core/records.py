@@ -27,8 +27,9 @@ from cluster_store.core.limits import (
     AFTER_MAX,
     COMMENT_BYTES_MAX,
     ENVELOPE_BYTES_MAX,
-    HYBRID_MAX,
     JSON_DEPTH_MAX,
+    PARAMS_BRACKETS_MAX,
+    PARAMS_BYTES_MAX,
     PATH_BYTES_MAX,
     REPLACED_PER_WRITE_MAX,
     TIME_MAX,
@@ -51,8 +52,9 @@ _Count = msgspec.Meta(ge=0, le=2**63 - 1)
 _Hash = Annotated[RecordId, msgspec.Meta(min_length=HASH_DIGITS, max_length=HASH_DIGITS)]
 #: A hash or nothing.
 _Link = Annotated[str, msgspec.Meta(max_length=HASH_DIGITS)]
-_Machine = Annotated[MachineId, msgspec.Meta(min_length=32, max_length=32)]
-_Epoch = Annotated[Epoch, msgspec.Meta(min_length=16, max_length=16)]
+#: Both are shown to people, in whose name ever they are claimed.
+_Machine = Annotated[MachineId, msgspec.Meta(pattern="^[0-9a-f]{32}\\Z")]
+_Epoch = Annotated[Epoch, msgspec.Meta(pattern="^[0-9a-f]{16}\\Z")]
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,7 +96,17 @@ class FutureFormat(Malformed):
     """A record of a format that this version cannot read yet: it has to wait for an upgrade."""
 
 
+class _Outline(msgspec.Struct):
+    """What is looked at before a large envelope is read."""
+
+    params: msgspec.Raw
+
+
+#: Up to this size an envelope is read without a look at its outline.
+_SMALL_BYTES = 4096
+
 _decoder = msgspec.json.Decoder(Envelope)
+_outline = msgspec.json.Decoder(_Outline)
 
 
 def encode(envelope: Envelope) -> bytes:
@@ -120,6 +132,8 @@ def decode(data: bytes, seal: bytes) -> Record:
     if len(data) > ENVELOPE_BYTES_MAX or len(seal) not in (0, SEAL_BYTES):
         raise Malformed(f"a record of {len(data)} bytes with a seal of {len(seal)}")
     try:
+        if len(data) > _SMALL_BYTES:
+            _check_outline(data)
         plain = orjson.loads(data)
         canonical = orjson.dumps(plain, option=orjson.OPT_SORT_KEYS) == data
     except (ValueError, TypeError, RecursionError) as error:
@@ -138,6 +152,13 @@ def decode(data: bytes, seal: bytes) -> Record:
     if len(plain) != len(Envelope.__struct_fields__):
         raise Malformed("a record that leaves fields out")
     return Record(envelope, data, seal, record_id(data, seal))
+
+
+def _check_outline(data: bytes) -> None:
+    """Raise Malformed for an envelope that would take too much memory to be read."""
+    params = bytes(_outline.decode(data).params)
+    if len(params) > PARAMS_BYTES_MAX or params.count(b"[") + params.count(b"{") > PARAMS_BRACKETS_MAX:
+        raise Malformed(f"a record with over {PARAMS_BYTES_MAX} bytes or {PARAMS_BRACKETS_MAX} brackets of parameters")
 
 
 def _has_fraction(value: object) -> bool:
@@ -191,7 +212,7 @@ def fault(envelope: Envelope) -> str:
     for text in (envelope.comment, envelope.user, envelope.auth):
         if len(text.encode()) > COMMENT_BYTES_MAX:
             return f"its comment or user is over {COMMENT_BYTES_MAX} bytes"
-    if not 0 < envelope.hybrid <= HYBRID_MAX or envelope.time > TIME_MAX:
+    if not envelope.hybrid or envelope.time > TIME_MAX:
         return "its time is outside the calendar"
     if len(envelope.writes) > WRITES_PER_EVENT_MAX:
         return f"writes {len(envelope.writes)} registers; the limit is {WRITES_PER_EVENT_MAX}"

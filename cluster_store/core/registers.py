@@ -9,7 +9,8 @@ and any causally valid order of records leaves the same lanes (docs/ARCHITECTURE
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Protocol
 from zlib import crc32
@@ -18,7 +19,7 @@ import msgspec
 
 from cluster_store.core.errors import InvalidValue
 from cluster_store.core.limits import PATH_BYTES_MAX
-from cluster_store.core.types import GroupId, Level, MachineId, Path, RecordId
+from cluster_store.core.types import Epoch, GroupId, Level, MachineId, Path, RecordId
 from cluster_store.core.values import quote_part, unquote_part
 
 CLUSTER: Level = Level("cluster")
@@ -106,6 +107,27 @@ class Registers(Protocol):
         """Return the registers whose paths begin with a prefix, sorted by path."""
 
 
+class Standing:
+    """Registers over lanes in memory."""
+
+    def __init__(self, lanes: Mapping[Path, tuple[Lane, ...]]) -> None:
+        """Take lanes by path; registers without any are left out."""
+        self._lanes = {path: standing for path, standing in sorted(lanes.items()) if standing}
+        self._paths = list(self._lanes)
+
+    def standing(self, path: Path) -> tuple[Lane, ...]:
+        """See ``Registers``."""
+        return self._lanes.get(path, ())
+
+    def under(self, prefix: str) -> Iterator[tuple[Path, tuple[Lane, ...]]]:
+        """See ``Registers``."""
+        for index in range(bisect_left(self._paths, prefix), len(self._paths)):
+            path = self._paths[index]
+            if not path.startswith(prefix):
+                return
+            yield path, self._lanes[path]
+
+
 def differing(lanes: Iterable[Lane]) -> bool:
     """Say whether standing lanes disagree. Equal values are no conflict."""
     return len({msgspec.json.encode(lane.value) for lane in lanes}) > 1
@@ -152,6 +174,11 @@ def group_level(group: GroupId) -> Level:
 def machine_level(machine: MachineId) -> Level:
     """Return the level of a machine's own settings."""
     return Level(f"machine/{machine}")
+
+
+def epoch_path(machine: MachineId, epoch: Epoch) -> Path:
+    """Return the register that says how one of a machine's epochs began. Nobody ever replaces it."""
+    return Path(f"machine/{machine}/epoch:{epoch}")
 
 
 def setting_path(level: Level, key: str) -> Path:

@@ -6,8 +6,7 @@ must have been before it.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cluster_store.core.admission import Run, Wait, admit, removals_told, void_reason
 from cluster_store.core.derivation import lane_text
@@ -97,27 +96,6 @@ class Replay:
             self.changes.setdefault(document, []).extend(changes)
         self.state.absorb(self.draft)
         self.draft = Draft(self.state)
-
-
-class Standing:
-    """Registers over lanes in memory."""
-
-    def __init__(self, lanes: Mapping[Path, tuple[Lane, ...]]) -> None:
-        """Take lanes by path; registers without any are left out."""
-        self._lanes = {path: standing for path, standing in sorted(lanes.items()) if standing}
-        self._paths = list(self._lanes)
-
-    def standing(self, path: Path) -> tuple[Lane, ...]:
-        """See ``Registers``."""
-        return self._lanes.get(path, ())
-
-    def under(self, prefix: str) -> Iterator[tuple[Path, tuple[Lane, ...]]]:
-        """See ``Registers``."""
-        for index in range(bisect_left(self._paths, prefix), len(self._paths)):
-            path = self._paths[index]
-            if not path.startswith(prefix):
-                return
-            yield path, self._lanes[path]
 
 
 def document_contents(lanes: Iterable[tuple[Path, Iterable[Lane]]]) -> dict[str, dict[str, str]]:

@@ -5,8 +5,9 @@ Invariants kept here:
 1. The state holds only what is durable. What an append brings is absorbed, applied to the documents,
    answered and sent after the log has said that it is there, in this order.
 2. At most one append is under way, and commands are decided on top of all that were accepted before them.
-3. This machine never extends a feed that somebody else may be extending too: where a record of its own turns
-   up that this store did not write, or the store's file is not the one it last wrote to, it begins a new epoch.
+3. This machine never extends a feed that somebody else may be extending too: where a record of the epoch that it
+   writes in turns up that this store did not write, or the store's file is not the one it last wrote to, it begins
+   a new epoch.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from collections.abc import Callable
 import msgspec
 
 from cluster_store.core import commands, decide
-from cluster_store.core.admission import Incoming, Run, Wait, admit, needs_of, removals_told, split, void_reason
-from cluster_store.core.causality import Line, is_removed, maximal, vector
+from cluster_store.core.admission import Incoming, Run, Wait, admit, needs_of, split
+from cluster_store.core.authoring import author
+from cluster_store.core.causality import told
 from cluster_store.core.cluster import Cluster, read
 from cluster_store.core.decision import Context, Decision
 from cluster_store.core.effects import (
@@ -47,17 +49,18 @@ from cluster_store.core.effects import (
     Send,
     Standing,
     Submit,
+    Twin,
 )
-from cluster_store.core.errors import ClusterStoreError, Malformed, OverLimit, Refused
-from cluster_store.core.events import FIRST_KINDS, Event
-from cluster_store.core.limits import AFTER_MAX, BATCH_BYTES_TARGET, ENVELOPE_BYTES_MAX, HYBRID_MAX
-from cluster_store.core.records import Envelope, decode, encode, seal_record
+from cluster_store.core.errors import ClusterStoreError, Malformed, Refused
+from cluster_store.core.limits import REASON_CHARS_MAX
+from cluster_store.core.naming import show_removal
 from cluster_store.core.registers import CLUSTER
 from cluster_store.core.state import Draft, Facts, Needs, State
-from cluster_store.core.sync import Gate, Session
-from cluster_store.core.types import HYBRID_LOGICAL_BITS, Epoch, HybridTime, Level, MachineId, RecordId
+from cluster_store.core.sync import Gate, Session, hello_fault
+from cluster_store.core.twins import Twins
+from cluster_store.core.types import Epoch, Level, MachineId
 
-_SMALLER = "make it smaller, or split it into several"
+_ALONE = "it stands alone in a moment, with the settings that it had: try again then"
 
 
 class Pending(msgspec.Struct):
@@ -99,10 +102,14 @@ class Replica:
         self.sessions: dict[int, Session] = {}
         #: What has to wait for an upgrade or for records that are not here, by peer.
         self.waiting: dict[MachineId, str] = {}
+        #: Machine -> the peer that brought its newest records: itself, or who passed them on.
+        self.relays: dict[MachineId, MachineId] = {}
         self.pending: Pending | None = None
+        #: What machines said of their platform versions in their last hellos.
+        self.heard: dict[MachineId, str] = {}
+        self.twins = Twins(state.me, instance)
         self._reason = reason
         self._sign = sign
-        self._instance = instance
         self._cluster = (-1, Cluster())
         self._split: dict[int, tuple[Records, list[Run], list[str]]] = {}
 
@@ -123,6 +130,9 @@ class Replica:
         for machine in self.cluster.machines.values():
             if machine.detached:
                 needs.records.add(machine.detached)
+        for key in (self.state.me, *(session.peer for session in self.sessions.values())):
+            if key in self.cluster.removed:
+                needs.records.add(self.cluster.removed[key].record)
         if isinstance(given, Submit):
             self._needs_of_requests(given, needs)
         elif isinstance(given, Received):
@@ -153,7 +163,7 @@ class Replica:
             more = needs_of(self._split[link][1], self.state)
         elif isinstance(message, Hello):
             more = session.needs(message.vector, self.state)
-        elif isinstance(message, CaughtUp):
+        elif isinstance(message, CaughtUp) and not session.caught_up_received:
             more = session.needs(session.hello.vector if session.hello else (), self.state)
         else:
             return
@@ -190,17 +200,15 @@ class Replica:
     def _session(self, link: int) -> Session | None:
         session = self.sessions.get(link)
         if session is not None:
-            session.standing_records = tuple(
-                machine.detached
-                for key in (self.state.me, session.peer)
-                if (machine := self.cluster.machines.get(key)) is not None and machine.detached
-            )
+            session.heed(self.cluster, self.state.me)
         return session
 
     # --- commands ----------------------------------------------------------------------------------
 
     def _submit(self, given: Submit) -> list[Effect]:
         assert self.pending is None
+        if self.twins.is_younger:
+            return [Reply(request.id, error=self.twins.refusal()) for request in given.requests]
         draft, replies, accepted = self._attempt(given.requests, given)
         if draft.records and not draft.records[-1].record.seal:
             # Requests behind the last accepted one were refused: seal that one instead.
@@ -230,9 +238,9 @@ class Replica:
                     continue
                 if draft.own is None and decision.event.kind not in ("MachineInitialised", "EpochBegun"):
                     began = decide.begin_epoch(context, self._reason, self._previous_epoch())
-                    unsealed = self._author(draft, began, request, given, unsealed, last=False)
+                    unsealed = author(draft, began, request, given, self._sign, unsealed=unsealed, last=False)
                 last = index == len(requests) - 1
-                unsealed = self._author(draft, decision.event, request, given, unsealed, last=last)
+                unsealed = author(draft, decision.event, request, given, self._sign, unsealed=unsealed, last=last)
             except ClusterStoreError as error:
                 replies[request.id] = Reply(request.id, error=error)
                 continue
@@ -243,78 +251,28 @@ class Replica:
 
     def _context(self, draft: Draft, request: Request, given: Submit) -> Context:
         cluster = read(draft) if draft.rearranges else self.cluster
-        return Context(draft, cluster, self.state.me, request.user, given.now, given.epoch)
+        return Context(draft, cluster, self.state.me, request.user, given.now, given.epoch, self.heard)
 
     def _decide(self, draft: Draft, request: Request, context: Context) -> Decision:
+        left = context.cluster.departure(self.state.me)
+        if left is not None:
+            raise Refused(show_removal(left, "this machine"), _ALONE)
         if isinstance(request.command, commands.BeginEpoch):
             if draft.records:
                 raise Refused("a new epoch begins before any other change", "try again")
             return Decision(decide.begin_epoch(context, request.command.reason, self._previous_epoch()))
         return decide.decide(request.command, context)
 
+    @property
+    def _epoch(self) -> Epoch:
+        """The epoch that this machine goes on writing in, ``""`` where its next change begins one."""
+        return Epoch("") if self.state.own is None else self.state.lines[self.state.own].epoch
+
     def _previous_epoch(self) -> tuple[Epoch, int] | None:
         """Return the epoch this machine wrote in last, as far as its own log knows, and its newest number."""
         mine = [line for line in self.state.lines.values() if line.machine == self.state.me]
         last = max(mine, key=lambda line: line.position, default=None)
         return (last.epoch, last.seq) if last else None
-
-    def _author(self, draft: Draft, event: Event, request: Request, given: Submit, unsealed: int, *, last: bool) -> int:
-        """Write an event as this machine's next record; seal it if it is the last, or where a batch has come together.
-
-        Takes and returns the bytes that are not sealed yet. Raises OverLimit and other kinds of Refused.
-        """
-        line = None if draft.own is None or event.kind in FIRST_KINDS else draft.line(draft.own)
-        latest = max(given.now << HYBRID_LOGICAL_BITS, draft.hybrid + 1)
-        envelope = Envelope(
-            after=tuple(self._after(draft, line)),
-            auth=request.auth,
-            cluster=draft.cluster,
-            comment=request.command.comment,
-            epoch=line.epoch if line else given.epoch,
-            hybrid=HybridTime(min(latest, HYBRID_MAX)),
-            kind=event.kind,
-            machine=self.state.me,
-            params=event.params,
-            prev=line.head if line else "",
-            seq=line.seq + 1 if line else 1,
-            time=given.now,
-            user=request.user,
-            writes=event.writes,
-        )
-        data = encode(envelope)
-        size = Incoming.of(data, b"", event.secrets).size
-        if size > ENVELOPE_BYTES_MAX:
-            raise OverLimit(f"the change has {size} bytes; the limit is {ENVELOPE_BYTES_MAX}", _SMALLER)
-        # What the other machines could not read, or would not count or take, must not count here.
-        record = decode(data, b"")
-        parent = draft.fact(line.head) if line else None
-        why = void_reason(draft, record, parent)
-        if why:
-            raise OverLimit(f"the change {why}", _SMALLER)
-        if is_removed(self.state.me, draft.past_removals(record, parent)):
-            raise Refused("this machine was removed from the cluster", "make a new store to join again")
-        sealed = last or unsealed + size > BATCH_BYTES_TARGET
-        if sealed:
-            record = seal_record(record, self._sign)
-        draft.add(record, parent, learnt=given.now, removal=removals_told(record), secrets=event.secrets)
-        draft.own = draft.records[-1].line
-        return 0 if sealed else unsealed + size
-
-    def _after(self, draft: Draft, own: Line | None) -> list[RecordId]:
-        """Return the ids of the newest records of other lines since this machine's last record, sorted."""
-        seen_up_to = own.position if own else 0
-        lines = {**self.state.lines, **draft.lines}
-        heads = {
-            line.number: line.seq
-            for line in lines.values()
-            if line.position > seen_up_to and (own is None or line.number != own.number)
-        }
-        if not heads:
-            return []
-        seen = {number: draft.seen.get(number) or self.state.seen.get(number, {}) for number in heads}
-        # Beyond the limit the record would be void: what it leaves out it merely does not tell of.
-        newest = sorted(maximal(heads, seen), key=lambda number: lines[number].position)[-AFTER_MAX:]
-        return sorted(lines[number].head for number in newest)
 
     # --- appends -----------------------------------------------------------------------------------
 
@@ -344,7 +302,7 @@ class Replica:
         self._reason = "restored"
         text = (
             f"a peer brought back records of this machine ({len(mine)}): its store was restored from an earlier copy, "
-            "or runs twice; it goes on in a new epoch"
+            f"or runs twice{'; it goes on in a new epoch' if self.state.own is None else ''}"
         )
         return [Noticed(text)]
 
@@ -352,7 +310,8 @@ class Replica:
         pending, self.pending = self.pending, None
         assert pending is not None
         if pending.link is not None:
-            return [Close(pending.link, "dropped", error.message)] if pending.link in self.sessions else []
+            there = f"it could not keep what it was sent: {error.message}"
+            return self._refuse(pending.link, "dropped", error.message, there) if pending.link in self.sessions else []
         return [
             reply if reply.error is not None else msgspec.structs.replace(reply, result=None, error=error)
             for reply in pending.replies
@@ -361,6 +320,9 @@ class Replica:
     # --- links -------------------------------------------------------------------------------------
 
     def _link_up(self, given: LinkUp) -> list[Effect]:
+        removed = self.cluster.removed.get(given.peer)
+        if removed is not None:
+            return self._refuse(given.link, "removed", show_removal(removed))
         self.sessions[given.link] = Session(given.link, given.peer)
         return [Send(given.link, self._hello(given.now))]
 
@@ -371,10 +333,11 @@ class Replica:
             protocol=PROTOCOL,
             cluster=self.state.cluster,
             machine=self.state.me,
-            instance=self._instance,
+            instance=self.twins.instance,
+            epoch=self._epoch,
             version=me.version if me else "",
             time=now,
-            vector=vector(self.state.lines.values()),
+            vector=told(self.state.lines.values()),
             detached=[Standing(machine.id, machine.detached) for machine in machines.values() if machine.detached],
         )
 
@@ -384,44 +347,46 @@ class Replica:
             return []
         message = given.message
         if isinstance(message, Hello):
-            return self._greeted(session, message)
+            return self._greeted(session, message, given.now)
         if isinstance(message, Bye):
-            return [Close(given.link, message.state, message.reason)]
+            return [Close(given.link, message.state, message.reason or "the peer ended the link without a reason")]
         if session.hello is None:
             return self._refuse(given.link, "dropped", "the peer spoke before it said hello")
         if isinstance(message, Records):
             return self._records(session, message, given.now)
         if isinstance(message, Ack):
             return session.acked(message.count, self.state)
+        if isinstance(message, Twin):
+            return self.twins.told(message, self._epoch, given.now, Draft(self.state))
         assert isinstance(message, CaughtUp)
         return session.peer_caught_up(self.state)
 
-    def _greeted(self, session: Session, hello: Hello) -> list[Effect]:
+    def _greeted(self, session: Session, hello: Hello, now: int) -> list[Effect]:
         if session.hello is not None:
             return self._refuse(session.link, "dropped", "the peer said hello twice")
-        refusal = self._hello_fault(session, hello)
+        if hello.machine == session.peer and hello.version:
+            self.heard[session.peer] = hello.version
+        refusal = hello_fault(hello, session.peer, self.state.cluster, self.cluster.machines.get(self.state.me))
         if refusal is not None:
-            state, here, there = refusal
-            return [Send(session.link, Bye(state, there)), Close(session.link, state, here)]
+            return self._refuse(session.link, *refusal)
         session.greet(hello, self.state)
-        return session.proceed(self.state)
+        return [*self.twins.greeted(session.link, hello, now), *session.proceed(self.state)]
 
-    def _hello_fault(self, session: Session, hello: Hello) -> tuple[str, str, str] | None:
-        """Return the state that a hello leads to, and the reason in words for this side and for the peer's."""
-        me = self.cluster.machines.get(self.state.me)
-        if hello.protocol != PROTOCOL:
-            return "version differs", *_differ("protocol", hello.protocol, PROTOCOL)
-        if hello.cluster != self.state.cluster:
-            return "other cluster", *2 * ("the peer belongs to another cluster",)
-        if hello.machine != session.peer:
-            return "authentication failed", *2 * ("one side says it is another machine than its key",)
-        if me is not None and hello.version and hello.version != me.version:
-            return "version differs", *_differ("version", hello.version, me.version)
-        return None
+    def _refuse(self, link: int, state: str, here: str, there: str = "") -> list[Effect]:
+        """Take leave, with the reason in words for this side and for the peer's where those differ.
 
-    @staticmethod
-    def _refuse(link: int, state: str, reason: str) -> list[Effect]:
-        return [Send(link, Bye(state, reason)), Close(link, state, reason)]
+        What is still on its way was sent before the peer knew of it: whoever listened would blame the peer for it.
+        """
+        self.sessions.pop(link, None)
+        self._split.pop(link, None)
+        # A reason may quote what the peer sent, and that may be long.
+        here, there = here[:REASON_CHARS_MAX], there[:REASON_CHARS_MAX]
+        return [Send(link, Bye(state, there or here)), Close(link, state, here)]
+
+    def _blame(self, session: Session, error: Malformed) -> list[Effect]:
+        """End a conversation with a peer that sends what cannot be accepted."""
+        why = f"the peer sent {error.message}"[:REASON_CHARS_MAX]
+        return [*self._refuse(session.link, "dropped", why), Noticed(f"{session.peer}: {why}")]
 
     def _records(self, session: Session, message: Records, now: int) -> list[Effect]:
         assert self.pending is None
@@ -429,7 +394,7 @@ class Replica:
         if session.gate(self.state) is not Gate.OPEN:
             return self._decline(session, known[1] if known else [])
         if known is None or known[0] is not message:
-            return self._refuse(session.link, "dropped", "the peer sent records that cannot be read")
+            return self._blame(session, _unreadable(message))
         draft = Draft(self.state)
         _, runs, future = known
         waiting = list(future)
@@ -439,17 +404,22 @@ class Replica:
             except Wait as wait:
                 waiting.append(str(wait))
             except Malformed as error:
-                return self._refuse(session.link, "dropped", f"the peer sent {error.message}")
+                return self._blame(session, error)
         effects: list[Effect] = []
         if waiting:
+            # Told once, not with each of its batches: how many come is for the peer to say.
+            known_to_wait = session.peer in self.waiting
             self.waiting[session.peer] = waiting[0]
-            effects.append(Noticed(f"waiting: {waiting[0]}"))
+            effects += [] if known_to_wait else [Noticed(f"waiting: {waiting[0]}")]
         else:
             self.waiting.pop(session.peer, None)
         if not draft.records:
             self._mark_held(session, runs)
             return [*effects, *session.handled_batch(), *session.proceed(self.state)]
-        if any(added.record.envelope.machine == self.state.me for added in draft.records):
+        for added in draft.records:
+            self.relays[added.record.envelope.machine] = session.peer
+        mine = (self.state.me, self._epoch)
+        if any((added.record.envelope.machine, added.record.envelope.epoch) == mine for added in draft.records):
             draft.own = None
         self.pending = Pending(draft, [], link=session.link)
         return [*effects, Append(draft)]
@@ -460,6 +430,11 @@ class Replica:
         if all(self.state.fact(record.id) is not None for run in runs for record in run.records):
             return [*session.handled_batch(), *session.proceed(self.state)]
         session.declined = True
+        parted = {f"machine/{key}/{how}" for key in (self.state.me, session.peer) for how in ("detached", "removed")}
+        writes = [write for run in runs for record in run.records for write in record.envelope.writes]
+        if any(write.path in parted and write.value is not None for write in writes):
+            # Each side has parted from the other: neither would ever acknowledge what the other delivers.
+            return [Close(session.link, *session.parting)]
         return session.proceed(self.state)
 
     def _mark_held(self, session: Session, runs: list[Run]) -> None:
@@ -469,10 +444,6 @@ class Replica:
                 fact = self.state.fact(record.id)
                 if fact is not None:
                     session.peer_has(fact.line, fact.seq, self.state)
-
-
-def _differ(what: str, there: object, here: object) -> tuple[str, str]:
-    return f"{what} {there} there, {here} here", f"{what} {here} there, {there} here"
 
 
 def rows_of(draft: Draft) -> list[LogRow]:
@@ -486,3 +457,12 @@ def rows_of(draft: Draft) -> list[LogRow]:
         )
         for added in draft.records
     ]
+
+
+def _unreadable(message: Records) -> Malformed:
+    """Return why a batch could not be read when its needs were asked for."""
+    try:
+        split(message.items)
+    except Malformed as error:
+        return error
+    return Malformed("records that nobody had looked at")

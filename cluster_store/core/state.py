@@ -33,6 +33,7 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
 
     line: int
     seq: int
+    #: 0 of a void record: it tells no time, or it could hold up the clock of whoever comes after it.
     hybrid: int
     position: int
 
@@ -78,6 +79,11 @@ class Appended(msgspec.Struct, frozen=True):
     learnt: int
 
 
+def hash_on(log_hash: bytes, record: bytes, learnt: int) -> bytes:
+    """Return a log's running hash with one more record: over its id, and when it was learnt in milliseconds."""
+    return sha256(log_hash + record + learnt.to_bytes(8, "big", signed=True)).digest()
+
+
 class Stored(msgspec.Struct, frozen=True):
     """What a store is opened with."""
 
@@ -89,6 +95,8 @@ class Stored(msgspec.Struct, frozen=True):
     removals: dict[int, tuple[tuple[int, Removals], ...]]
     #: The line that this machine wrote last, None where the next write has to begin a new epoch.
     own: int | None
+    #: Why that epoch is to begin, where the log knows; else ``""``.
+    reason: str = ""
 
 
 class State:
@@ -100,7 +108,7 @@ class State:
         self.cluster = cluster
         #: Position of the newest record in the log.
         self.position = 0
-        #: Running hash over the ids in the order of the log, so that a cut tail shows.
+        #: Running hash over the log, see ``hash_on``: a cut tail shows, and so does what no record's id covers.
         self.log_hash = b""
         #: The line that this machine goes on writing; None where its next write begins a new epoch.
         self.own: int | None = None
@@ -108,11 +116,13 @@ class State:
         self.hybrid = 0
         self.lines: dict[int, Line] = {}
         self.heads: dict[RecordId, int] = {}
-        self.feeds: dict[tuple[MachineId, Epoch], tuple[int, ...]] = {}
+        self.feeds: dict[tuple[MachineId, Epoch], list[int]] = {}
+        #: The number of the newest line.
+        self.last_line = 0
         #: Line -> (number, removals known from there on), in order.
         self.removals: dict[int, tuple[tuple[int, Removals], ...]] = {}
-        #: Line -> what its head is known to have seen. Never complete after a restart; used to shorten ``after``.
-        self.seen: dict[int, dict[int, int]] = {}
+        #: Lines whose newest record another record came after. Never complete after a restart; shortens ``after``.
+        self.followed: set[int] = set()
         self.lanes: dict[Path, tuple[Lane, ...]] = {}
         self.scopes: set[Level] = set()
         self.tips: dict[tuple[str, bytes], Tip] = {}
@@ -193,7 +203,8 @@ class State:
                 self.facts[before.head] = Fact(before.number, before.seq, before.hybrid, before.position)
             self._keep_line(line)
         self.removals.update(draft.removals)
-        self.seen.update(draft.seen)
+        for number, followed in draft.followed.items():
+            (self.followed.add if followed else self.followed.discard)(number)
         self.lanes.update(draft.lanes)
         self.tips.update(draft.tips)
         self.facts.update(draft.facts)
@@ -206,12 +217,11 @@ class State:
         self.forget()
 
     def _keep_line(self, line: Line) -> None:
+        if line.number not in self.lines:
+            self.feeds.setdefault((line.machine, line.epoch), []).append(line.number)
+            self.last_line = max(self.last_line, line.number)
         self.lines[line.number] = line
         self.heads[line.head] = line.number
-        feed = (line.machine, line.epoch)
-        numbers = self.feeds.get(feed, ())
-        if line.number not in numbers:
-            self.feeds[feed] = (*numbers, line.number)
 
 
 class Draft:
@@ -229,7 +239,8 @@ class Draft:
         self.heads: dict[RecordId, int | None] = {}
         self.facts: dict[RecordId, Fact] = {}
         self.removals: dict[int, tuple[tuple[int, Removals], ...]] = {}
-        self.seen: dict[int, dict[int, int]] = {}
+        self.last_line = state.last_line
+        self.followed: dict[int, bool] = {}
         self.lanes: dict[Path, tuple[Lane, ...]] = {}
         self.tips: dict[tuple[str, bytes], Tip] = {}
         self.changes: dict[str, list[Change]] = {}
@@ -267,15 +278,11 @@ class Draft:
         """Return where a record stands, None if it is neither stored nor drafted."""
         return self.facts.get(record) or self.state.fact(record)
 
-    def feed(self, machine: MachineId, epoch: Epoch) -> list[int]:
-        """Return the lines of a feed."""
-        stored = self.state.feeds.get((machine, epoch), ())
-        drafted = [
-            line.number
-            for line in self.lines.values()
-            if line.number not in self.state.lines and (line.machine, line.epoch) == (machine, epoch)
-        ]
-        return [*stored, *drafted]
+    def has_feed(self, machine: MachineId, epoch: Epoch) -> bool:
+        """Say whether there is a record of a feed."""
+        if (machine, epoch) in self.state.feeds:
+            return True
+        return any((line.machine, line.epoch) == (machine, epoch) for line in self.lines.values())
 
     def removals_at(self, line: int, seq: int) -> Removals:
         """Return the removals known at a record."""
@@ -316,14 +323,15 @@ class Draft:
             secrets: the values that travel beside it.
         """
         envelope = record.envelope
-        line = self._place(record, parent)
+        hybrid = 0 if void else envelope.hybrid
+        line = self._place(record, parent, hybrid)
         self.position += 1
-        self.hybrid = max(self.hybrid, envelope.hybrid)
+        self.hybrid = max(self.hybrid, hybrid)
         past = self.past_removals(record, parent)
         self.lines[line.number] = line
         self.heads[record.id] = line.number
-        self.facts[record.id] = Fact(line.number, envelope.seq, envelope.hybrid, self.position)
-        self.log_hash = sha256(self.log_hash + bytes.fromhex(record.id)).digest()
+        self.facts[record.id] = Fact(line.number, envelope.seq, hybrid, self.position)
+        self.log_hash = hash_on(self.log_hash, bytes.fromhex(record.id), learnt)
         self.records.append(Appended(self.position, line.number, record, void, learnt))
         if not self.cluster:
             self.cluster = record.id
@@ -331,49 +339,45 @@ class Draft:
         if told != self.removals_at(line.number, envelope.seq):
             known = self.removals.get(line.number) or self.state.removals.get(line.number, ())
             self.removals[line.number] = (*known, (envelope.seq, told))
-        self._note_seen(record, line)
+        self._note_followed(record, line)
         if secrets:
             self.secrets[record.id] = secrets
         if not void:
             self._apply(record, line.actor)
 
-    def _place(self, record: Record, parent: Fact | None) -> Line:
+    def _place(self, record: Record, parent: Fact | None, hybrid: int) -> Line:
         envelope = record.envelope
         at = self.position + 1
         if parent is not None:
             trunk = self.line(parent.line)
             if trunk.seq == parent.seq:
                 self.heads[trunk.head] = None
-                return msgspec.structs.replace(
-                    trunk, seq=envelope.seq, head=record.id, hybrid=envelope.hybrid, position=at
-                )
-        forked = bool(self.feed(envelope.machine, envelope.epoch))
+                return msgspec.structs.replace(trunk, seq=envelope.seq, head=record.id, hybrid=hybrid, position=at)
+        forked = self.has_feed(envelope.machine, envelope.epoch)
+        self.last_line += 1
         return Line(
-            number=max([*self.state.lines, *self.lines], default=0) + 1,
+            number=self.last_line,
             machine=envelope.machine,
             epoch=envelope.epoch,
             parent=parent.line if parent else None,
             forked_at=parent.seq if parent else 0,
             seq=envelope.seq,
             head=record.id,
-            hybrid=envelope.hybrid,
+            hybrid=hybrid,
             position=at,
             actor=actor_of(envelope.machine, envelope.epoch, record.id if forked else ""),
         )
 
-    def _note_seen(self, record: Record, line: Line) -> None:
-        if not record.envelope.after:
-            return
-        seen = dict(self.seen.get(line.number) or self.state.seen.get(line.number, {}))
-        for other in record.envelope.after:
-            fact = self.fact(other)
-            if fact is None:
-                continue
-            if self.line(fact.line).seq == fact.seq:
-                for further, seq in (self.seen.get(fact.line) or self.state.seen.get(fact.line, {})).items():
-                    seen[further] = max(seen.get(further, 0), seq)
-            seen[fact.line] = max(seen.get(fact.line, 0), fact.seq)
-        self.seen[line.number] = seen
+    def is_followed(self, line: int) -> bool:
+        """Say whether another record is known to have come after a line's newest one."""
+        return self.followed.get(line, line in self.state.followed)
+
+    def _note_followed(self, record: Record, line: Line) -> None:
+        self.followed[line.number] = False
+        for seen in record.envelope.after:
+            fact = self.fact(seen)
+            if fact is not None and self.line(fact.line).seq == fact.seq:
+                self.followed[fact.line] = True
 
     def _apply(self, record: Record, actor: bytes) -> None:
         envelope = record.envelope

@@ -11,19 +11,23 @@ Invariants kept here:
 2. Between two machines that both know of a standing detachment of either, nothing is sent.
 3. Where only this side knows of one, it sends its log up to that record, takes nothing, and closes when the
    peer has it. A detached machine thereby learns that it is, and of what it missed until then.
+4. A removal that is written or learnt while the conversation goes on is delivered in the same way, and ends it.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum
 
-from cluster_store.core.causality import Leaf, cover
-from cluster_store.core.effects import Ack, CaughtUp, Close, Effect, Hello, LogRow, Read, Records, Send
+from cluster_store.core.causality import Leaf, cover, leaf_of
+from cluster_store.core.cluster import Cluster, Machine
+from cluster_store.core.effects import PROTOCOL, Ack, CaughtUp, Close, Effect, Hello, LogRow, Read, Records, Send
 from cluster_store.core.limits import BATCH_BYTES_TARGET, BATCH_RECORDS_MAX
+from cluster_store.core.naming import show_removal
 from cluster_store.core.state import Needs, State
-from cluster_store.core.types import MachineId, RecordId
+from cluster_store.core.types import Epoch, MachineId, RecordId
 
 #: Batches on their way to a peer that it has not acknowledged.
 WINDOW = 4
@@ -44,6 +48,8 @@ class Session:
         self.link = link
         self.peer = peer
         self.hello: Hello | None = None
+        #: Whether the peer's hello lists a detachment of either side.
+        self.calls_detached = False
         #: Line -> number up to which the peer has it, sent or received in this session included.
         self.covered: dict[int, int] = {}
         #: The same, but durable there.
@@ -66,34 +72,50 @@ class Session:
         #: A batch was not taken because of a detachment: when that is over, the session has to begin anew.
         self.declined = False
         self.in_flight: deque[list[LogRow]] = deque()
-        #: The detachments of either side that stand here; the replica keeps this current.
+        #: The detachments and removals of either side that stand here; ``heed`` keeps this current.
         self.standing_records: tuple[RecordId, ...] = ()
+        #: How the conversation ends where they close it: a word of connstatus and a sentence.
+        self.parting = ("detached", "detached")
+
+    def heed(self, cluster: Cluster, me: MachineId) -> None:
+        """Take in who is detached or removed by now."""
+        pair = (me, self.peer)
+        removed = [cluster.removed[key] for key in pair if key in cluster.removed]
+        detached = [machine.detached for key in pair if (machine := cluster.machines.get(key)) and machine.detached]
+        self.standing_records = (*(machine.record for machine in removed), *detached)
+        self.parting = ("removed", show_removal(removed[0])) if removed else ("detached", "detached")
 
     def needs(self, vector: Sequence[Leaf], state: State) -> Needs:
         """Return what must be looked up to find a peer's leaves in this log."""
-        steps = {
-            (number, leaf.seq)
-            for leaf in vector
-            for number in state.feeds.get((leaf.machine, leaf.epoch), ())
-            if state.lines[number].forked_at < leaf.seq < state.lines[number].seq
-        }
-        return Needs(steps=steps)
+        told: dict[tuple[MachineId, Epoch], list[int]] = {}
+        for leaf in vector:
+            told.setdefault((leaf.machine, leaf.epoch), []).append(leaf.seq)
+        needs = Needs()
+        for feed, heard in told.items():
+            numbers = sorted(dict.fromkeys(heard))
+            # Both may be many, thousands of branches and as many leaves, but what is looked up are records that exist.
+            for line in map(state.lines.__getitem__, state.feeds.get(feed, ())):
+                inside = numbers[bisect_right(numbers, line.forked_at) : bisect_left(numbers, line.seq)]
+                needs.steps.update((line.number, seq) for seq in inside)
+        return needs
 
     def greet(self, hello: Hello, state: State) -> None:
         """Take in the peer's hello."""
         self.hello = hello
+        # The list may be long, and is asked about with every step.
+        self.calls_detached = any(standing.machine in (state.me, self.peer) for standing in hello.detached)
         self._place(hello.vector, state)
         self.had = dict(self.durable)
         ahead = [leaf for leaf in self.unknown if (leaf.machine, leaf.epoch) in self.held]
         self.had_more = {(leaf.machine, leaf.epoch): leaf.seq for leaf in ahead}
 
     def _standing(self, state: State) -> list[RecordId]:
-        """Return the detachments that stand here, but not those that the peer had and does not call standing.
+        """Return the detachments and removals that stand here, but not those that the peer had and does not count.
 
         Those are over, also if this machine learns of one only now: whoever takes in a long log meets many a
         detachment before its end.
         """
-        if self._peer_is_detached(state):
+        if self.calls_detached:
             return list(self.standing_records)
         return [record for record in self.standing_records if not self._peer_knew(record, state)]
 
@@ -109,17 +131,12 @@ class Session:
         line = state.lines[fact.line]
         return max(self.had.get(line.number, 0), self.had_more.get((line.machine, line.epoch), 0)) >= fact.seq
 
-    def _peer_is_detached(self, state: State) -> bool:
-        """Say whether the peer's hello lists a detachment of either side."""
-        return self.hello is not None and any(
-            standing.machine in (state.me, self.peer) for standing in self.hello.detached
-        )
-
     def _place(self, vector: Sequence[Leaf], state: State) -> None:
         """Find the peer's leaves in this log; see docs/ARCHITECTURE.md, "Forks on the wire"."""
         self.unknown = []
+        here = _leaves(state)
         for leaf in vector:
-            line = self._find(leaf, state)
+            line = here.get(leaf)
             if line is not None:
                 cover(state.lines, line, leaf.seq, self.covered)
                 cover(state.lines, line, leaf.seq, self.durable)
@@ -127,25 +144,17 @@ class Session:
                 self.unknown.append(leaf)
         self.held = set()
         if not self.caught_up_received:
+            newest = _newest(state)
             for leaf in self.unknown:
-                numbers = state.feeds.get((leaf.machine, leaf.epoch), ())
-                if all(state.lines[number].seq < leaf.seq for number in numbers):
+                if newest.get((leaf.machine, leaf.epoch), 0) < leaf.seq:
                     self.held.add((leaf.machine, leaf.epoch))
-
-    def _find(self, leaf: Leaf, state: State) -> int | None:
-        for number in state.feeds.get((leaf.machine, leaf.epoch), ()):
-            line = state.lines[number]
-            record = line.head if line.seq == leaf.seq else state.steps.get((number, leaf.seq))
-            if record is not None and record.startswith(leaf.hash):
-                return number
-        return None
 
     def gate(self, state: State) -> Gate:
         """Return what may pass; ``standing_records`` must be current."""
         standing = self._standing(state)
         if not standing or self.hello is None:
             return Gate.OPEN
-        if self._peer_is_detached(state):
+        if self.calls_detached:
             return Gate.CLOSED
         for record in standing:
             fact = state.fact(record)
@@ -166,7 +175,7 @@ class Session:
             return []
         gate = self.gate(state)
         if gate is Gate.CLOSED:
-            return [Close(self.link, "detached", "detached")]
+            return [Close(self.link, *self.parting)]
         if self.declined and gate is Gate.OPEN:
             return [Close(self.link, "connecting", "the detachment is over: beginning anew")]
         if self.reading or len(self.in_flight) >= WINDOW:
@@ -280,5 +289,45 @@ class Session:
 
     def behind(self, state: State) -> int:
         """Return how many records the peer said it has that are not here."""
-        here = {feed: max(state.lines[number].seq for number in numbers) for feed, numbers in state.feeds.items()}
+        here = _newest(state)
         return sum(max(0, leaf.seq - here.get((leaf.machine, leaf.epoch), 0)) for leaf in self.unknown)
+
+
+def _leaves(state: State) -> dict[Leaf, int]:
+    """Return the lines by their newest records, and by the records within them that were looked up."""
+    heads = {leaf_of(line, line.seq, line.head): line.number for line in state.lines.values()}
+    steps = {leaf_of(state.lines[line], seq, record): line for (line, seq), record in state.steps.items()}
+    return steps | heads
+
+
+def _newest(state: State) -> dict[tuple[MachineId, Epoch], int]:
+    """Return the greatest number in each feed."""
+    found: dict[tuple[MachineId, Epoch], int] = {}
+    for line in state.lines.values():
+        feed = (line.machine, line.epoch)
+        found[feed] = max(found.get(feed, 0), line.seq)
+    return found
+
+
+def hello_fault(hello: Hello, peer: MachineId, cluster: str, me: Machine | None) -> tuple[str, str, str] | None:
+    """Return the state that a hello leads to, and the reason in words for this side and for the peer's.
+
+    Args:
+        hello: what the peer said.
+        peer: who it is by its key.
+        cluster: id of this machine's cluster.
+        me: this machine, None where its own log does not have it yet.
+    """
+    if hello.protocol != PROTOCOL:
+        return "version differs", *_differ("protocol", hello.protocol, PROTOCOL)
+    if hello.cluster != cluster:
+        return "other cluster", *2 * ("the peer belongs to another cluster",)
+    if hello.machine != peer:
+        return "authentication failed", *2 * ("one side says it is another machine than its key",)
+    if me is not None and hello.version and hello.version != me.version:
+        return "version differs", *_differ("version", hello.version, me.version)
+    return None
+
+
+def _differ(what: str, there: object, here: object) -> tuple[str, str]:
+    return f"{what} {there} there, {here} here", f"{what} {here} there, {there} here"

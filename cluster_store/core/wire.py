@@ -33,7 +33,8 @@ def decode(frame: bytes) -> AnyMessage:
             size = zstandard.get_frame_parameters(body).content_size
             if not 0 < size <= FRAME_BYTES_MAX:
                 raise Malformed(f"a frame that would unpack to {size} bytes")
-            body = zstandard.ZstdDecompressor().decompress(body)
+            # Without a bound of ours, a frame may ask for 128 MB to be unpacked in, however little is in it.
+            body = zstandard.ZstdDecompressor(max_window_size=FRAME_BYTES_MAX).decompress(body)
         elif kind != _PLAIN:
             raise Malformed("a frame of an unknown kind")
         return _decoder.decode(body)

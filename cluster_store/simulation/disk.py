@@ -1,26 +1,22 @@
-"""The virtual disk: what is durable of one store, and the event log that a process has on it.
+"""The virtual disk: what is durable of one store.
 
-A ``Disk`` is plain content: it can be copied, as a backup or a cloned machine copies it, and a crash leaves it as it
-is. A ``DiskLog`` is a process's way to it: it takes time, it can fail, and an append that a crash interrupts is either
-all there or not at all, whatever the process learnt of it.
+It is plain content: it can be copied, as a backup or a cloned machine copies it, and a crash leaves it as it is. An
+append that a crash interrupts is either all there or not at all, whatever the process learnt of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from random import Random
+from collections.abc import Iterable
 
 from cluster_store.core.admission import Incoming
 from cluster_store.core.causality import Line, Removals
 from cluster_store.core.derivation import Tip
 from cluster_store.core.document import Change
 from cluster_store.core.effects import LogRow
-from cluster_store.core.errors import StoreError, StoreFull
+from cluster_store.core.errors import StoreError
 from cluster_store.core.registers import Lane, Secrets, scope_of
 from cluster_store.core.state import Appended, Draft, Fact, Facts, Needs, ScopeFacts, Stored
-from cluster_store.core.types import Level, Path, RecordId
-from cluster_store.ports import SavedDocument
-from cluster_store.simulation.clock import Pause
+from cluster_store.core.types import Level, MachineId, Path, RecordId
 
 
 class Disk:
@@ -37,12 +33,22 @@ class Disk:
         self.lines: dict[int, Line] = {}
         self.removals: dict[int, tuple[tuple[int, Removals], ...]] = {}
         self.registers: dict[Path, dict[RecordId, Lane]] = {}
+        #: The machines that any record here removes.
+        self.removed: dict[MachineId, RecordId] = {}
         self.tips: dict[tuple[str, bytes], Tip] = {}
         self.secrets: dict[RecordId, Secrets] = {}
         #: When lanes were taken away here, by this machine's wall clock.
         self.replaced: dict[tuple[Path, RecordId], int] = {}
         self.saved: dict[str, bytes] = {}
         self.tails: dict[str, tuple[Change, ...]] = {}
+        #: Records that were written and not committed: what is left of an append that came to no end.
+        self.uncommitted: list[Appended] = []
+        #: The bits that were flipped, in words. Checkers may look at it; whoever runs on this disk has to find out.
+        self.damage: list[str] = []
+
+    def recover(self) -> None:
+        """Make the disk usable after whatever ended the process before: what was not committed never was."""
+        self.uncommitted = []
 
     def copy(self) -> Disk:
         """Return a copy that goes its own way."""
@@ -72,6 +78,8 @@ class Disk:
             del self.registers[path][record]
             self.replaced[path, record] = draft.records[-1].learnt
         for (path, record), lane in draft.put.items():
+            if path.startswith("machine/") and path.endswith("/removed"):
+                self.removed[MachineId(path.split("/")[1])] = record
             self.registers.setdefault(path, {})[record] = draft.with_text(path, lane)
         self.tips |= draft.tips
         self.secrets |= draft.secrets
@@ -105,7 +113,8 @@ class Disk:
         if position is None:
             return None
         added = self.records[position - 1]
-        return Fact(added.line, added.record.envelope.seq, added.record.envelope.hybrid, position)
+        hybrid = 0 if added.void else added.record.envelope.hybrid
+        return Fact(added.line, added.record.envelope.seq, hybrid, position)
 
     def rows(self, after: int, records: int, size: int) -> list[LogRow]:
         """Return rows behind a position, ending with a sealed one."""
@@ -127,91 +136,11 @@ class Disk:
         """Return the lanes that stand in a register."""
         return tuple(self.registers.get(path, {}).values())
 
+    def lanes(self) -> Iterable[Lane]:
+        """Return every lane that stands."""
+        return [lane for lanes in self.registers.values() for lane in lanes.values()]
+
     def under(self, prefix: str) -> Iterable[tuple[Path, tuple[Lane, ...]]]:
         """Return the registers whose paths begin with a prefix, sorted by path."""
-        return [
-            (path, tuple(lanes.values()))
-            for path, lanes in sorted(self.registers.items())
-            if lanes and path.startswith(prefix)
-        ]
-
-
-class DiskLog:
-    """An event log on a virtual disk; see ``EventLog`` for its methods."""
-
-    def __init__(self, disk: Disk, dice: Random, write_ms_max: int, batch_records: int) -> None:
-        """Open a disk.
-
-        Args:
-            disk: what is durable.
-            dice: decide how long things take.
-            write_ms_max: how long it may take until an append is durable, and again until the process knows.
-            batch_records: about so many records are read for a peer at once, few so that short logs take several.
-        """
-        self.disk = disk
-        #: No room: appends and saves fail until there is.
-        self.full = False
-        self._dice = dice
-        self._write_ms_max = write_ms_max
-        self._batch_records = batch_records
-
-    async def load(self) -> Stored:
-        """See ``EventLog``."""
-        await self._take(2)
-        return self.disk.stored()
-
-    async def lookup(self, needs: Needs) -> Facts:
-        """See ``EventLog``."""
-        facts = self.disk.facts(needs)
-        await self._take(2)
-        return facts
-
-    async def append(self, draft: Draft) -> None:
-        """See ``EventLog``."""
-        await self._take(self._write_ms_max)
-        self._require_room()
-        self.disk.commit(draft)
-        await self._take(self._write_ms_max)
-
-    async def first_missing(self, covered: Mapping[int, int]) -> int:
-        """See ``EventLog``."""
-        records = self.disk.records
-        missing = (added.position for added in records if added.record.envelope.seq > covered.get(added.line, 0))
-        first = next(missing, len(records) + 1)
-        await self._take(2)
-        return first - 1
-
-    async def read(self, after: int, records: int, size: int) -> list[LogRow]:
-        """See ``EventLog``."""
-        rows = self.disk.rows(after, min(records, self._batch_records), size)
-        await self._take(2)
-        return rows
-
-    async def load_document(self, document: str) -> SavedDocument:
-        """See ``EventLog``."""
-        found = SavedDocument(self.disk.saved.get(document), list(self.disk.tails.get(document, ())))
-        await self._take(1)
-        return found
-
-    async def save_documents(self, documents: Mapping[str, bytes]) -> None:
-        """See ``EventLog``."""
-        await self._take(self._write_ms_max)
-        self._require_room()
-        self.disk.saved |= documents
-        for document in documents:
-            self.disk.tails.pop(document, None)
-
-    async def erase_secrets(self, before: int) -> int:
-        """See ``EventLog``."""
-        await self._take(self._write_ms_max)
-        return self.disk.erase_secrets(before)
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
-    def _require_room(self) -> None:
-        if self.full:
-            raise StoreFull("no space is left on the virtual disk", "wait until the fault is over")
-
-    async def _take(self, longest_ms: int) -> None:
-        await Pause(self._dice.randint(0, longest_ms))
+        paths = sorted(path for path, lanes in self.registers.items() if lanes and path.startswith(prefix))
+        return [(path, tuple(self.registers[path].values())) for path in paths]

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from random import Random
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from cluster_store.core.commands import AdmitMachine, BeginEpoch, Card, Command, CreateCluster, InitialiseMachine
-from cluster_store.core.records import machine_id
-from cluster_store.core.replica import Replica
+from cluster_store.core.cluster import read
+from cluster_store.core.commands import (
+    AdmitMachine,
+    BeginEpoch,
+    ChangeMachine,
+    Command,
+    CreateCluster,
+    InitialiseMachine,
+)
 from cluster_store.core.types import MachineId
 from cluster_store.simulation.clock import Clock, Life, Pause
-from cluster_store.simulation.disk import Disk, DiskLog
+from cluster_store.simulation.damage import examine, salvaged
+from cluster_store.simulation.disk import Disk
+from cluster_store.simulation.disk_log import DiskLog
+from cluster_store.simulation.host import Host, Identity
 from cluster_store.simulation.network import Network
 from cluster_store.simulation.options import Options
 from cluster_store.simulation.process import Asked, Process, Witness
+from cluster_store.simulation.vocabulary import Vocabulary
 
 #: What wall clocks say when the simulation begins: some moment of 2023, milliseconds since 1970.
 BEGINNING_MS = 1_700_000_000_000
@@ -25,90 +33,27 @@ NAMES = ("anna", "bert", "cleo", "dora", "emil", "fred", "gina", "hugo", "ines",
 _PATIENCE_MS = 8000
 
 
-class Identity:
-    """A machine's identity key."""
-
-    def __init__(self, seed: bytes) -> None:
-        private = Ed25519PrivateKey.from_private_bytes(seed)
-        self.key = private.public_key().public_bytes_raw()
-        self.machine = machine_id(self.key)
-        self.sign = private.sign
-
-
-class Host:
-    """Where a store is kept and run: a name, a disk, a wall clock, and a process while one runs."""
-
-    def __init__(self, name: str, identity: Identity, log: DiskLog) -> None:
-        self.name = name
-        self.identity = identity
-        self.log = log
-        self.process: Process | None = None
-        #: Whether it is a member that goes by its own log; a machine that is joining is not.
-        self.joined = False
-        #: How far its wall clock is off, milliseconds.
-        self.offset_ms = 0
-        self.backups: list[Disk] = []
-        #: A second instance of another host's machine.
-        self.cloned = False
-
-    @property
-    def machine(self) -> MachineId:
-        """The machine that it is."""
-        return self.identity.machine
-
-    @property
-    def replica(self) -> Replica | None:
-        """What its process knows, None where none runs or it has not read its disk yet."""
-        return self.process.replica if self.process is not None else None
-
-    @property
-    def is_detached(self) -> bool:
-        """Whether it knows that it is detached: then it can let nobody in, who would keep away from it."""
-        machines = self.replica.cluster.machines if self.replica is not None else {}
-        return self.machine in machines and machines[self.machine].detached is not None
-
-    @property
-    def has_caught_up(self) -> bool:
-        """Whether a peer has sent all it had, this machine's admission included."""
-        if self.replica is None or self.machine not in self.replica.cluster.machines:
-            return False
-        state = self.replica.state
-        return any(one.caught_up_received and not one.behind(state) for one in self.replica.sessions.values())
-
-    @property
-    def knows_that_all_is_sent(self) -> bool:
-        """Whether no session of its own says that one side lacks anything."""
-        replica = self.replica
-        return replica is not None and not any(
-            session.behind(replica.state) or session.ahead(replica.state) for session in replica.sessions.values()
-        )
-
-    @property
-    def card(self) -> Card:
-        """What it says of itself when it joins."""
-        return Card(
-            key=self.identity.key.hex(),
-            hostname=self.name,
-            serial=f"SERIAL-{self.name}",
-            version="1.0",
-            ssh_port=22,
-            ccs_port=2222,
-            listen="",
-            host_key=f"ssh-ed25519 host-{self.name}",
-            client_key=f"ssh-ed25519 client-{self.name}",
-        )
-
-
 class Fleet:
     """All hosts, on one clock and one network."""
 
-    def __init__(self, options: Options, dice: Random, witness: Witness) -> None:
+    def __init__(self, options: Options, seed: int, witness: Witness) -> None:
         self.clock = Clock()
-        self.network = Network(self.clock, dice, options.delay_ms)
+        self.network = Network(self.clock, Random(f"network {seed}"), options.delay_ms)
         self.hosts: list[Host] = []
+        #: Of what ends with the healing.
         self.life = Life()
+        #: Of what operators do, who go on to the end.
+        self.care = Life()
         self.options = options
-        self._dice = dice
+        #: What wall clocks that nobody has put wrong say when the simulation begins, milliseconds since 1970.
+        self.beginning_ms = BEGINNING_MS
+        #: What people call things.
+        self.words = Vocabulary()
+        #: The newest platform version.
+        self.version = "9.0"
+        self._dice = Random(f"fleet {seed}")
+        self._disk_dice = Random(f"disks {seed}")
+        self._clones = 0
         self._witness = witness
 
     # --- hosts ---------------------------------------------------------------------------------------
@@ -118,23 +63,31 @@ class Fleet:
         number = sum(not host.cloned for host in self.hosts)
         name = NAMES[number] if number < len(NAMES) else f"machine{number}"
         host = Host(name, Identity(self._dice.randbytes(32)), self.opened(Disk()))
+        host.version = self.version
         self.hosts.append(host)
         return host
 
-    def clone(self, host: Host, disk: Disk, name: str) -> Host:
+    def clone(self, host: Host, disk: Disk) -> Host:
         """Add a host that runs a copy of another one's store."""
-        clone = Host(name, host.identity, self.opened(disk))
+        self._clones += 1
+        clone = Host(f"{host.name}'{self._clones}", host.identity, self.opened(disk))
+        clone.version = host.version
         clone.joined = clone.cloned = True
         self.hosts.append(clone)
         return clone
 
+    def next_version(self) -> str:
+        """Bring out another platform version."""
+        self.version = f"{int(self.version.partition('.')[0]) + 1}.0"
+        return self.version
+
     def opened(self, disk: Disk) -> DiskLog:
         """Return a log on a disk."""
-        return DiskLog(disk, self._dice, self.options.write_ms_max, self.options.batch_records)
+        return DiskLog(disk, self._disk_dice, self.options.write_ms_max, self.options.batch_records)
 
     def now(self, host: Host) -> int:
         """Return what a host's wall clock says, milliseconds since 1970."""
-        return max(0, BEGINNING_MS + self.clock.now + host.offset_ms)
+        return max(0, self.beginning_ms + self.clock.now + host.offset_ms)
 
     @property
     def members(self) -> list[Host]:
@@ -161,6 +114,7 @@ class Fleet:
             dice=self._dice,
             witness=self._witness,
             reason=reason,
+            damaged=lambda: self.clock.spawn(self._mend(host, process), self.care),
         )
         host.process = process
         self.clock.spawn(self._keep_linked(host, process), process.life)
@@ -179,14 +133,48 @@ class Fleet:
     def discard(self, host: Host, disk: Disk) -> None:
         """Put another disk into a host whose process has ended; what was only on the one before is gone."""
         self.crash(host)
-        self._witness.discards(host.log.disk)
-        host.log = self.opened(disk)
+        gone, host.log = host.log.disk, self.opened(disk)
+        self._witness.discards(gone)
 
     def remove(self, host: Host) -> None:
         """Take a host away for good, with its disk."""
         self.crash(host)
         self.hosts.remove(host)
         self._witness.discards(host.log.disk)
+
+    # --- damage --------------------------------------------------------------------------------------
+
+    def can_spare(self, host: Host) -> bool:
+        """Say whether a host's disk may come to harm: all others are sound, and another member has the cluster."""
+        gone = self.removed
+        others = [other for other in self.hosts if other is not host and not other.cloned and other.machine not in gone]
+        return not any(one.log.disk.damage for one in self.hosts) and any(other.joined for other in others)
+
+    @property
+    def removed(self) -> set[MachineId]:
+        """The machines that any record on any disk removes."""
+        return {machine for host in self.hosts for machine in host.log.disk.removed}
+
+    async def _mend(self, host: Host, process: Process) -> None:
+        """Do what an operator would whose machine says that its store is damaged."""
+        await Pause(self._dice.randint(0, 3000))
+        if host.process is not process:
+            return
+        way = self._dice.choice(("salvage", "salvage", "backup", "anew"))
+        disk = salvaged(host.log.disk, examine(host.log.disk).sound)
+        if way == "backup" and host.backups:
+            disk = self._dice.choice(host.backups).copy()
+            disk.own = None
+        cluster = read(disk)
+        if way == "anew" or not cluster.name or host.machine not in cluster.machines:
+            self._witness.saw(host.name, "its store is thrown away, and taken back from the others")
+            host.joined = False
+            self.discard(host, Disk())
+            await self.join(host)
+            return
+        self._witness.saw(host.name, f"is mended: {way}, {len(disk.records)} of {len(host.log.disk.records)} records")
+        self.discard(host, disk)
+        self.start(host, reason="repaired")
 
     # --- links ---------------------------------------------------------------------------------------
 
@@ -195,7 +183,10 @@ class Fleet:
             await Pause(self._dice.randint(100, 600))
             if process.replica is None or not host.joined or not process.replica.cluster.name:
                 continue
-            for machine in process.replica.cluster.machines:
+            machines = process.replica.cluster.machines
+            if host.machine in machines and machines[host.machine].version != host.version and not host.cloned:
+                await self.ask(host, ChangeMachine(version=host.version))
+            for machine in machines:
                 rested = process.resting.get(machine, 0) <= self.clock.now
                 if machine != host.machine and rested and process.link_to(machine) is None:
                     self._dial(process, machine)
@@ -238,16 +229,22 @@ class Fleet:
         host.joined = True
 
     async def join(self, host: Host) -> None:
-        """Make a host's machine a member, trying again until it is one."""
-        while not host.joined:
-            await Pause(self._dice.randint(50, 500))
-            through = [
-                other
-                for other in self.members
-                if not (other.cloned or other.is_detached) and self.network.reachable(host.name, other.name)
-            ]
-            if through:
-                await self._join_through(host, self._dice.choice(through))
+        """Make a host's machine a member, trying again until it is one. Once is enough: then the others do nothing."""
+        if host.joining:
+            return
+        host.joining = True
+        try:
+            while not host.joined:
+                await Pause(self._dice.randint(50, 500))
+                through = [
+                    other
+                    for other in self.members
+                    if not (other.cloned or other.is_apart) and self.network.reachable(host.name, other.name)
+                ]
+                if through:
+                    await self._join_through(host, self._dice.choice(through))
+        finally:
+            host.joining = False
 
     async def _join_through(self, host: Host, member: Host) -> None:
         """Ask to be let in, take the whole log into a fresh store, say so; a failure leaves nothing behind."""

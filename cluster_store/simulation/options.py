@@ -13,11 +13,16 @@ FAULTS = {
     "oneway": "no frame passes from one machine to another, but back",
     "slow": "a link takes many times longer",
     "crash": "a process is killed or its host loses power, and starts again",
+    "midsync": "a process is killed while it takes in another one's log, and starts again",
     "pause": "a process stands still for a while",
     "clock": "a wall clock jumps: a little, by years, to 1970, to 2099",
     "full": "a disk has no room for a while",
+    "append": "a disk fails, or its host loses power, when part of a group of records is written",
+    "flip": "a bit of a stored record, value or document changes",
     "restore": "a store is put back to an earlier copy, with or without a sign that it was",
     "clone": "a copy of a store runs as a second instance for a while",
+    "faulty": "a member writes a record that must count for nothing, as a faulty program would",
+    "upgrade": "some machines run another platform version, and the others follow one by one",
 }
 
 
@@ -41,6 +46,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     event_ms: int
     #: How many commands come at one moment, at most.
     burst: int
+    #: Which of the commands, counted from 1, remove machines for good.
+    removals_at: tuple[int, ...]
+    #: When those that are no founders come, after the faults begin.
+    joins_ms: tuple[int, ...]
     #: Least and most time that a frame takes.
     delay_ms: tuple[int, int]
     write_ms_max: int
@@ -59,6 +68,9 @@ def draw(
 ) -> Options:
     """Return the options of a seed.
 
+    Whatever is given changes nothing else. So a run with fewer events is the beginning of the run with more, but for
+    what the faults that are healed earlier would have done.
+
     Args:
         seed: decides all that is not given.
         machines: members in the end.
@@ -71,15 +83,20 @@ def draw(
     rates = {fault: round(10 ** dice.uniform(2.9, 4.3)) for fault in FAULTS}
     happening = [fault for fault in FAULTS if dice.random() < _SHARE]
     count = machines if machines is not None else drawn_machines
+    founders = min(count, dice.randint(2, 4))
     fastest = dice.choice((0, 1, 5))
+    event_ms = dice.choice((20, 100, 400))
+    join_dice = Random(f"joins {seed}")
     return Options(
         machines=count,
-        founders=min(count, dice.randint(2, 4)),
+        founders=founders,
         events=events if events is not None else drawn_events,
         faults={fault: rates[fault] for fault in (happening if faults is None else faults)},
         fault_ms=dice.choice((300, 1000, 3000)),
-        event_ms=dice.choice((20, 100, 400)),
+        event_ms=event_ms,
         burst=dice.choice((1, 1, 4)),
+        removals_at=tuple(dice.randint(1, drawn_events) for _ in range(dice.choice((0, 0, 0, 1, 2)))),
+        joins_ms=tuple(join_dice.randint(0, drawn_events * event_ms) for _ in range(count - founders)),
         delay_ms=(fastest, fastest + dice.choice((5, 30, 200))),
         write_ms_max=dice.choice((1, 5, 50)),
         batch_records=dice.choice((1, 4, 16, 100)),

@@ -34,15 +34,17 @@ from cluster_store.core.effects import (
     Send,
     Submit,
 )
-from cluster_store.core.errors import EngineError, StoreError
+from cluster_store.core.errors import EngineError, StoreCorrupt, StoreError
 from cluster_store.core.limits import BATCH_BYTES_TARGET, BATCH_RECORDS_MAX, GROUP_COMMIT_MAX, SECRETS_KEPT_MS
 from cluster_store.core.registers import CLUSTER
-from cluster_store.core.replica import Replica
+from cluster_store.core.replica import Pending, Replica
 from cluster_store.core.state import Needs, State
 from cluster_store.core.types import Epoch, MachineId
 from cluster_store.documents import Documents
 from cluster_store.simulation.clock import Clock, Life, Pause, Signal
-from cluster_store.simulation.disk import Disk, DiskLog
+from cluster_store.simulation.disk import Disk
+from cluster_store.simulation.disk_log import DiskLog
+from cluster_store.simulation.faulty import faulty_draft
 from cluster_store.simulation.network import End, Network
 
 
@@ -57,6 +59,9 @@ class Witness(Protocol):
 
     def answers(self, process: Process, asked: Asked) -> None:
         """Look at an answer as its caller gets it."""
+
+    def starts(self, process: Process) -> None:
+        """Look at a process that has read its disk."""
 
     def discards(self, disk: Disk) -> None:
         """Know that a disk is gone for good."""
@@ -85,6 +90,7 @@ class Process:
         dice: Random,
         witness: Witness,
         reason: str,
+        damaged: Callable[[], None],
     ) -> None:
         self.place = place
         self.machine = machine
@@ -100,6 +106,7 @@ class Process:
         self.applied = 0
         self._sign = sign
         self._reason = reason
+        self._damaged = damaged
         self._network = network
         self._clock: Clock = network.clock
         self._dice = dice
@@ -109,17 +116,29 @@ class Process:
         self._commands: list[Request] = []
         self._batches: list[tuple[Received, Signal]] = []
         self._chores = 0
+        #: The dice of records that must count for nothing, which it is to write like a faulty program.
+        self._flaws: list[Random] = []
         self._writing = False
         self._clock.spawn(self._start(), self.life)
 
     async def _start(self) -> None:
-        replica = Replica(
-            State.restored(self.machine, await self.log.load()), self._sign, self._dice.randbytes(8).hex(), self._reason
-        )
+        try:
+            stored = await self.log.load()
+        except StoreCorrupt as error:
+            self._give_up(error)
+            return
+        state = State.restored(self.machine, stored)
+        replica = Replica(state, self._sign, self._dice.randbytes(8).hex(), self._reason)
         while needs := replica.state.missing(Needs({CLUSTER})):
             replica.learn(await self.log.lookup(needs))
         self.applied = replica.state.position
         self.replica = replica
+        self._witness.starts(self)
+
+    def _give_up(self, error: StoreCorrupt) -> None:
+        """Say that the store is damaged. The process waits for whoever mends that."""
+        self._witness.saw(self, f"cannot go on: {error.message}")
+        self._damaged()
 
     # --- what others ask of it -----------------------------------------------------------------------
 
@@ -135,6 +154,11 @@ class Process:
     def tidy(self) -> None:
         """Save the documents and erase old secrets, as a daemon does now and then."""
         self._chores += 1
+        self._wake()
+
+    def misbehave(self, dice: Random) -> None:
+        """Write a record that must count for nothing."""
+        self._flaws.append(dice)
         self._wake()
 
     def linked(self, end: End) -> None:
@@ -193,7 +217,7 @@ class Process:
     async def _write(self) -> None:
         while self.replica is None:
             await Pause(1)
-        while self._commands or self._batches or self._chores:
+        while self._commands or self._batches or self._chores or self._flaws:
             await self._write_once()
         self._writing = False
 
@@ -205,6 +229,8 @@ class Process:
             given, done = self._batches.pop(0)
             await self.feed(given)
             done.set()
+        if self._flaws:
+            await self._write_faulty(self._flaws.pop(0))
         if self._chores:
             self._chores -= 1
             try:
@@ -214,6 +240,13 @@ class Process:
                 await self.log.erase_secrets(self.now() - SECRETS_KEPT_MS)
             except StoreError as error:
                 self._witness.saw(self, f"cannot save its documents: {error.message}")
+
+    async def _write_faulty(self, dice: Random) -> None:
+        assert self.replica is not None
+        draft = faulty_draft(self.replica, self._sign, self.now(), dice)
+        if draft is not None:
+            self.replica.pending = Pending(draft, [])
+            await self._append(Append(draft))
 
     async def feed(self, given: Input) -> None:
         """Give the replica an input and perform what comes out."""
@@ -276,5 +309,9 @@ class Process:
         after = effect.after
         if after is None:
             after = await self.log.first_missing(effect.covered)
-        rows = await self.log.read(after, BATCH_RECORDS_MAX, BATCH_BYTES_TARGET)
+        try:
+            rows = await self.log.read(after, BATCH_RECORDS_MAX, BATCH_BYTES_TARGET)
+        except StoreCorrupt as error:
+            self._give_up(error)
+            return
         await self.feed(LogRead(effect.link, after, rows))

@@ -29,6 +29,7 @@ from cluster_store.core.effects import (
     Records,
     Reply,
     Submit,
+    Twin,
 )
 from cluster_store.core.records import Record, decode
 from cluster_store.core.types import MachineId
@@ -126,6 +127,8 @@ def _message(message: Message, names: dict[MachineId, str]) -> str:
             return f"ack {message.count}"
         case CaughtUp():
             return "caught up"
+        case Twin():
+            return f"twin: instance {message.instance[:4]} of epoch {message.epoch[:4] or 'none'}"
         case Bye():
             return f"bye: {message.state}: {message.reason}"
     return type(message).__name__

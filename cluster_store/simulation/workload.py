@@ -6,35 +6,31 @@ from collections.abc import Callable
 from random import Random
 
 from cluster_store.core import commands
-from cluster_store.core.cluster import ADMIN
 from cluster_store.core.commands import Command
+from cluster_store.core.registers import Secret
+from cluster_store.simulation import administration
 from cluster_store.simulation.clock import Pause
-from cluster_store.simulation.fleet import Fleet, Host
+from cluster_store.simulation.fleet import Fleet
+from cluster_store.simulation.host import Host
 
-PLAIN_KEYS = ("smtp.banner", "smtp.port", "relay.host", "timezone")
-SET_KEYS = ("relay.domains", "allow.networks")
-#: Used as a secret mostly, as a plain value now and then.
-SECRET_KEY = "relay.password"  # noqa: S105 - the name of a setting
-VALUES = ('"a"', '"b"', "25", "[1,2]", "null", "true")
-ELEMENTS = ('"x.org"', '"y.org"', '"z.org"', "7")
 #: How often documents are saved, compared with how often somebody asks for something.
 _TIDY_SHARE = 0.2
-GROUPS = ("Paris", "Berlin", "paris", "Lyon")
 
 
 async def work(fleet: Fleet, dice: Random) -> None:
     """Ask for changes, as many as the options say, of whichever machines run."""
-    left = fleet.options.events
-    while left > 0:
+    asked = 0
+    while asked < fleet.options.events:
         await Pause(round(dice.expovariate(1 / fleet.options.event_ms)))
         members = fleet.members
         if not members:
             continue
         host = dice.choice(members)
-        for _ in range(min(left, dice.randint(1, fleet.options.burst))):
-            left -= 1
+        for _ in range(min(fleet.options.events - asked, dice.randint(1, fleet.options.burst))):
+            asked += 1
             assert host.process is not None
-            host.process.submit(draw_command(fleet, host, dice))
+            draw = administration.remove_machines if asked in fleet.options.removals_at else draw_command
+            host.process.submit(draw(fleet, host, dice))
         if dice.random() < _TIDY_SHARE and host.process is not None:
             host.process.tidy()
 
@@ -54,8 +50,8 @@ def _level(fleet: Fleet, host: Host, dice: Random) -> str | None:
             "cluster",
             f"machine:{host.name}",
             f"machine:{_machine(fleet, dice)}",
-            "group:Main_Group",
-            f"group:{dice.choice(GROUPS)}",
+            f"group:{fleet.words.home}",
+            f"group:{dice.choice(fleet.words.groups)}",
         )
     )
 
@@ -65,11 +61,13 @@ def _machine(fleet: Fleet, dice: Random) -> str:
 
 
 def _set(fleet: Fleet, host: Host, dice: Random) -> Command:
+    words = fleet.words
     secret = dice.random() < 0.2  # noqa: PLR2004
-    key = SECRET_KEY if secret else dice.choice((*PLAIN_KEYS, *PLAIN_KEYS, SECRET_KEY, *SET_KEYS))
+    common = (*words.plain_keys, *words.plain_keys, words.secret_key, *words.set_keys)
+    key = words.secret_key if secret else dice.choice(common)
     return commands.SetSetting(
         key=key,
-        value=dice.choice(VALUES),
+        value=dice.choice(words.values_of(key)),
         secret=secret,
         level=_level(fleet, host, dice),
         salt=dice.randbytes(16),
@@ -77,53 +75,62 @@ def _set(fleet: Fleet, host: Host, dice: Random) -> Command:
 
 
 def _unset(fleet: Fleet, host: Host, dice: Random) -> Command:
-    key = dice.choice((*PLAIN_KEYS, *SET_KEYS, SECRET_KEY))
+    key = dice.choice((*fleet.words.plain_keys, *fleet.words.set_keys, fleet.words.secret_key))
     return commands.UnsetSetting(key=key, level=_level(fleet, host, dice))
 
 
 def _add(fleet: Fleet, host: Host, dice: Random) -> Command:
-    key = dice.choice((*SET_KEYS, *SET_KEYS, *SET_KEYS, *PLAIN_KEYS))
-    elements = tuple(dice.sample(ELEMENTS, dice.randint(1, 2)))
+    words = fleet.words
+    key = dice.choice((*words.set_keys, *words.set_keys, *words.set_keys, *words.plain_keys))
+    elements = tuple(dice.sample(words.elements, dice.randint(1, 2)))
     return commands.AddElements(key=key, elements=elements, level=_level(fleet, host, dice))
 
 
 def _remove(fleet: Fleet, host: Host, dice: Random) -> Command:
-    elements = (dice.choice(ELEMENTS),)
-    return commands.RemoveElements(key=dice.choice(SET_KEYS), elements=elements, level=_level(fleet, host, dice))
+    elements = (dice.choice(fleet.words.elements),)
+    key = dice.choice(fleet.words.set_keys)
+    return commands.RemoveElements(key=key, elements=elements, level=_level(fleet, host, dice))
 
 
 def _load(fleet: Fleet, host: Host, dice: Random) -> Command:
-    settings = {key: dice.choice(VALUES) for key in dice.sample(PLAIN_KEYS, dice.randint(1, 3))}
+    words = fleet.words
+    keys = dice.sample(words.plain_keys, dice.randint(1, 3))
+    settings = {key: dice.choice(words.values_of(key)) for key in keys}
     level = _level(fleet, host, dice)
     return commands.LoadConfig(settings=settings, source="file", level=level, salt=dice.randbytes(16))
 
 
-def _add_group(_fleet: Fleet, _host: Host, dice: Random) -> Command:
-    return commands.AddGroup(name=dice.choice(GROUPS))
+def _copy(fleet: Fleet, host: Host, dice: Random) -> Command:
+    level, target = _level(fleet, host, dice), _level(fleet, host, dice)
+    return commands.CopySettings(keys=_keys(fleet, dice), level=level, target=target, salt=dice.randbytes(16))
 
 
-def _move(fleet: Fleet, _host: Host, dice: Random) -> Command:
-    return commands.MoveMachines(machines=(_machine(fleet, dice),), group=dice.choice(("Main_Group", *GROUPS)))
+def _move(fleet: Fleet, host: Host, dice: Random) -> Command:
+    level, target = _level(fleet, host, dice), _level(fleet, host, dice)
+    return commands.MoveSettings(keys=_keys(fleet, dice), level=level, target=target, salt=dice.randbytes(16))
 
 
-def _detach(fleet: Fleet, _host: Host, dice: Random) -> Command:
-    return commands.DetachMachines(machines=(_machine(fleet, dice),))
+def _delete(fleet: Fleet, host: Host, dice: Random) -> Command:
+    return commands.DeleteSettings(keys=_keys(fleet, dice), level=_level(fleet, host, dice))
 
 
-def _reconnect(fleet: Fleet, _host: Host, dice: Random) -> Command:
-    return commands.ReconnectMachines(machines=(_machine(fleet, dice),))
+def _roll_back(fleet: Fleet, host: Host, dice: Random) -> Command:
+    """Let a setting have another value in the place of all that stand now, as if it had been so before."""
+    standing = [(path, lanes) for path, lanes in host.log.disk.under("setting/") if lanes]
+    restorations = []
+    for path, lanes in dice.sample(standing, min(1, len(standing))):
+        ids = tuple(lane.id for lane in lanes)
+        value = dice.choice((None, dice.choice(fleet.words.values_of(""))))
+        secret = value is not None and any(isinstance(lane.value, Secret) for lane in lanes)
+        salt = dice.randbytes(16) if secret else b""
+        restorations.append(commands.Restoration(path=path, value=value, replaced=ids, standing=ids, salt=salt))
+    return commands.RollBackConfig(events=("0" * 64,), restorations=tuple(restorations))
 
 
-def _rename(_fleet: Fleet, host: Host, dice: Random) -> Command:
-    return commands.ChangeMachine(hostname=f"{host.name}-{dice.randint(1, 3)}")
-
-
-def _password(_fleet: Fleet, _host: Host, dice: Random) -> Command:
-    return commands.ChangePassword(user=ADMIN, password=f"hash {dice.randint(1, 9)}", salt=dice.randbytes(16))
-
-
-def _epoch(_fleet: Fleet, _host: Host, _dice: Random) -> Command:
-    return commands.BeginEpoch(reason="repaired")
+def _keys(fleet: Fleet, dice: Random) -> tuple[str, ...]:
+    """Return one key, or all that begin like it."""
+    key = dice.choice((*fleet.words.plain_keys, *fleet.words.set_keys, fleet.words.secret_key))
+    return (dice.choice((key, key[: key.find(".") + 1] or key)),)
 
 
 #: How a command is drawn, and how often compared with the others.
@@ -133,11 +140,9 @@ KINDS: tuple[tuple[Callable[[Fleet, Host, Random], Command], int], ...] = (
     (_add, 12),
     (_remove, 6),
     (_load, 4),
-    (_add_group, 4),
-    (_move, 6),
-    (_detach, 4),
-    (_reconnect, 5),
-    (_rename, 2),
-    (_password, 3),
-    (_epoch, 1),
+    (_copy, 2),
+    (_move, 2),
+    (_delete, 2),
+    (_roll_back, 2),
+    *administration.KINDS,
 )

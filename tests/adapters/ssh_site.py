@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,11 +13,21 @@ from cluster_store.adapters.keys import Keys
 from cluster_store.adapters.ssh import SshTransport
 from cluster_store.adapters.ssh_link import Times
 from cluster_store.core.types import MachineId
-from cluster_store.ports import Link, PeerAddress
+from cluster_store.ports import Conversation, Link, PeerAddress
 
 PASSWORD = "correct horse battery staple"
 MX1, MX2 = MachineId("1" * 32), MachineId("2" * 32)
 LOOPBACK = "127.0.0.1"
+
+
+async def _repeat(conversation: Conversation) -> None:
+    """Say what was asked for, and give back what is typed."""
+    asked = (conversation.user, conversation.auth, conversation.command, conversation.terminal)
+    await conversation.write(f"{asked}\n".encode())
+    while data := await conversation.read():
+        await conversation.write(data)
+    await conversation.write(b"that is all\n", error=True)
+    conversation.finish(7)
 
 
 class Node:
@@ -25,6 +35,10 @@ class Node:
 
     def __init__(self, machine_key: str) -> None:
         self.machine_key = machine_key
+        #: The person's keys, and whether a key and the password are needed.
+        self.keys: set[str] = set()
+        self.both = False
+        self.converse: Callable[[Conversation], Awaitable[None]] = _repeat
         self.links: asyncio.Queue[Link] = asyncio.Queue()
         self.passwords: list[str] = []
         self.finished = asyncio.Event()
@@ -34,10 +48,25 @@ class Node:
         """Know the one machine's key."""
         return MX2 if client_key == self.machine_key else None
 
+    def announced_for_key(self, client_key: str) -> str | None:
+        """Know nobody else."""
+
     async def check_password(self, user: str, password: str, source: str) -> bool:
         """Take the one password, and note every one that was tried."""
         self.passwords.append(password)
         return password == PASSWORD
+
+    def has_key(self, user: str, key: str) -> bool:
+        """Know the person's keys."""
+        return user == "admin" and key in self.keys
+
+    def needs_both(self, user: str) -> bool:
+        """Say what the test wants said."""
+        return self.both
+
+    async def on_conversation(self, conversation: Conversation) -> None:
+        """Do what the test wants done."""
+        await self.converse(conversation)
 
     async def on_link(self, link: Link) -> None:
         """Hand the link to the test, and keep it until the test is over."""

@@ -152,7 +152,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreMissing) as caught:
         Keys.load(tmp_path / "keys")
     assert str(tmp_path / "keys") in caught.value.message
-    assert "init" in caught.value.hint
+    assert "backup" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", FILES)

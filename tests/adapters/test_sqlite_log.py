@@ -170,7 +170,7 @@ async def test_a_truncated_file_is_refused(anna: Machine, path: Path) -> None:
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(StoreCorrupt) as corrupt:
         await SqliteLog.open(path)
-    assert "backup" in corrupt.value.hint
+    assert "repair" in corrupt.value.hint
 
 
 async def test_a_later_schema_is_refused(anna: Machine, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The OpenSSH client against our listener: a request with a password, and nothing else."""
+"""The OpenSSH client against our listener: a request, the command line, and nothing else."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncssh
 import orjson
 import pytest
 
@@ -86,34 +87,30 @@ async def test_openssh_asks_a_request_with_a_password(site: Site, openssh: _Open
     assert site.node.passwords == [PASSWORD]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [("-T",), ("-T", "id"), ("-T", "scp -f /etc/passwd")],
-    ids=["shell", "exec", "scp"],
-)
-async def test_openssh_gets_no_shell_and_no_command(openssh: _OpenSsh, arguments: tuple[str, ...]) -> None:
-    """It logs in, is told in a sentence what this service is for, and ends with status 1; nothing was run."""
-    option, *command = arguments
-    status, output, errors = await openssh.ssh(option, f"admin@{LOOPBACK}", *command)
-    assert status == 1
-    assert output == b""
-    assert "cluster-store: this service answers other machines" in errors
+@pytest.mark.parametrize("command", [None, "get smtp.banner -r"], ids=["prompt", "command"])
+async def test_openssh_gets_the_command_line(openssh: _OpenSsh, command: str | None) -> None:
+    """What was asked for arrives as it was written, typing goes there, output and errors come back, and the status."""
+    words = [command] if command else []
+    status, output, errors = await openssh.ssh("-T", f"admin@{LOOPBACK}", *words, stdin=b"typed\n")
+    assert (status, errors) == (7, "that is all\n")
+    assert output.decode() == f"{('admin', 'password', command, None)}\ntyped\n"
 
 
-async def test_openssh_gets_no_terminal(openssh: _OpenSsh) -> None:
-    """Insisting on a terminal ends in its refusal."""
-    status, output, errors = await openssh.ssh("-tt", f"admin@{LOOPBACK}")
-    assert (status, output) == (255, b"")
-    assert "PTY allocation request failed" in errors
+async def test_openssh_gets_a_terminal(openssh: _OpenSsh) -> None:
+    """Its kind and size arrive; what a client sends of its environment besides goes nowhere."""
+    status, output, errors = await openssh.ssh("-tt", "-o", "SetEnv=SECRET=1", f"admin@{LOOPBACK}")
+    assert status == 7
+    assert errors.startswith("that is all\n")
+    assert "Terminal(kind=" in output.decode()
 
 
 async def test_openssh_transfers_no_files(openssh: _OpenSsh, tmp_path: Path) -> None:
-    """Neither sftp nor scp, with its new protocol or its old one, gets a file."""
+    """Neither sftp nor scp gets a file; what scp's old protocol runs is a command that is not there."""
     source, target = f"admin@{LOOPBACK}:/etc/passwd", str(tmp_path / "copy")
     for attempt in (("sftp", source, target), ("scp", source, target), ("scp", "-O", source, target)):
         status, _, errors = await openssh.copy(*attempt)
         assert status != 0, attempt
-        assert "cluster-store" in errors, attempt
+        assert "cluster-store" in errors or "-O" in attempt, attempt
     assert not (tmp_path / "copy").exists()
 
 
@@ -135,11 +132,29 @@ async def test_openssh_forwards_nothing(site: Site, openssh: _OpenSsh, tmp_path:
     assert not (tmp_path / "there").exists()
 
 
-async def test_openssh_shows_the_password_method_alone_to_people(site: Site, openssh: _OpenSsh) -> None:
-    """A person is offered passwords, the user name of machines only keys."""
+async def test_openssh_gives_key_and_password_where_both_are_required(
+    site: Site, openssh: _OpenSsh, tmp_path: Path
+) -> None:
+    """After the one it is asked for the other, and for that alone; with one of them it is turned away at once."""
+    site.node.both = True
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    key.write_private_key(tmp_path / "key")
+    (tmp_path / "key").chmod(0o600)
+    site.node.keys.add(" ".join(key.export_public_key("openssh").decode().split()[:2]))
+    there, identity = f"admin@{LOOPBACK}", ("-i", str(tmp_path / "key"))
+    status, output, _ = await openssh.ssh("-T", *identity, there, "x", methods="publickey,password")
+    assert (status, output) == (7, b"('admin', 'key+password', 'x', None)\n")
+    for methods, words in (("publickey", [*identity, there]), ("publickey,password", [there])):
+        status, _, errors = await openssh.ssh("-T", *words, "x", methods=methods)
+        assert status == 255
+        assert "Permission denied" in errors
+
+
+async def test_openssh_is_offered_keys_and_passwords(site: Site, openssh: _OpenSsh) -> None:
+    """A person is offered both, whoever it is, the user name of machines only keys."""
     status, _, errors = await openssh.ssh(f"admin@{LOOPBACK}", methods="none")
     assert status == 255
-    assert "Permission denied (password)." in errors
+    assert "Permission denied (publickey,password)." in errors
     status, _, errors = await openssh.ssh(f"machine@{LOOPBACK}")
     assert status == 255
     assert "Permission denied (publickey)." in errors

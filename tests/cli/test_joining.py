@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from cluster_store_cli import prompts
 
+from cluster_store.adapters import store_swap
+from cluster_store.core.errors import StoreFull
 from tests.cli.stores import Store
 from tests.waiting import wait_until
 
@@ -123,6 +125,9 @@ def test_a_join_brings_the_cluster_and_keeps_what_was(member: Member, joiner: St
     told = joiner.ask(*member.invitation(), typed=PASSWORD)
     assert (told["cluster"], told["group"], told["through"]) == ("americas", "paris", "mx1.example.com")
     assert Path(told["former"]).is_file()
+    saved = Path(told["saved"])
+    assert (saved.parent, json.loads(saved.read_text())) == (joiner.root, {"own": 1})
+    assert saved.stat().st_mode & 0o777 == 0o600
     assert joiner.get("smtp.banner") == "Welcome"
     assert joiner.run("get", "own").status == 1
     wait_until(lambda: joiner.ask("status")["digest"] == member.store.ask("status")["digest"])
@@ -138,6 +143,62 @@ def test_a_rehearsed_join_changes_nothing(member: Member, joiner: Store) -> None
     assert (told["cluster"], told["group"], told["dry_run"]) == ("americas", "paris", True)
     assert "this machine would be in the cluster americas" in joiner.do(*member.invitation("--dry-run"), typed=PASSWORD)
     assert (joiner.state(), member.store.state()) == before
+
+
+def test_a_rehearsed_join_shows_what_would_be_lost_and_gained(member: Member, joiner: Store) -> None:
+    """Key by key, with the level that gives it; users, and what stays. Secrets are not told."""
+    joiner.do("set", "smtp.banner", "Mine")
+    joiner.do("set", "secret", "--secret", "--password-stdin", typed="hush-hush")
+    member.store.do("set", "group.only", "7", "--level", "group:paris")
+    member.store.do("set", "there", "--secret", "--password-stdin", typed="hush-hush")
+    differences = joiner.ask(*member.invitation("--dry-run"), typed=PASSWORD)["differences"]
+    assert [tuple(change.values()) for change in differences["settings"]] == [
+        ("group.only", None, 7, "group:paris", False),
+        ("own", 1, None, None, True),
+        ("secret", "(secret)", None, None, True),
+        ("smtp.banner", "Mine", "Welcome", "cluster", False),
+        ("there", None, "(secret)", "cluster", False),
+    ]
+    assert differences["users"] == {"lost": [], "gained": [], "replaced": ["admin"]}
+    assert differences["kept"]["hostname"] == joiner.ask("machine", "show")["hostname"]
+    assert differences["kept"]["interfaces"] == {"Management": "127.0.0.1"}
+    shown = joiner.do(*member.invitation("--dry-run"), typed=PASSWORD)
+    assert "hush-hush" not in shown
+    lines = [line.split() for line in shown.splitlines()]
+    assert ["smtp.banner", '"Mine"', '"Welcome"', "cluster"] in lines
+    assert ["own", "1", "unset"] in lines
+    assert "users that become the cluster's, with the cluster's password and role: admin" in shown
+    assert "interfaces Management=127.0.0.1" in shown
+    told = joiner.ask(*member.invitation(), typed=PASSWORD)
+    assert told["left_out"] == ["secret"]
+    assert json.loads(Path(told["saved"]).read_text()) == {"own": 1, "smtp.banner": "Mine"}
+    assert (joiner.get("group.only"), joiner.get("smtp.banner")) == (7, "Welcome")
+    for key in ("group.only", "there"):
+        member.store.do("clusterset", "delete", key, "--from", "group:paris" if key == "group.only" else "cluster")
+
+
+def files_of(store: Store) -> list[str]:
+    """Return what is in a store's folder, but for what SQLite makes and takes away, and what the next join replaces."""
+    passing = ("joining.db", "cluster.db-")
+    return sorted(path.name for path in store.root.iterdir() if not path.name.startswith(passing))
+
+
+def test_a_join_that_fails_at_its_very_end_leaves_the_machine_as_it_was(
+    member: Member, joiner: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file is left either; the same join works later."""
+    before = joiner.state(), files_of(joiner)
+
+    def full(*_: object) -> None:
+        raise StoreFull("there is no room", "make some")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store_swap, "replace_database", full)
+        assert "there is no room" in joiner.run(*member.invitation(), typed=PASSWORD).expect(1).err
+    assert (joiner.state(), files_of(joiner)) == before
+    assert joiner.get("own") == 1
+    joiner.do(*member.invitation(), typed=PASSWORD)
+    assert joiner.ask("status")["group"] == "paris"
 
 
 def refused(member: Member, joiner: Store, *words: str, typed: str = PASSWORD) -> str:
@@ -203,7 +264,9 @@ def test_somebody_at_a_terminal_is_asked(member: Member, joiner: Store, at_a_ter
         assert member.fingerprint in outcome.err
         assert joiner.state() == before
     at_a_terminal[:] = ["yes", "Paris", "y"]
-    assert "The settings and users of the cluster americas will take" in joiner.run(*words).expect(0).err
+    told = joiner.run(*words).expect(0).err
+    assert "The settings and users of the cluster americas will take" in told
+    assert "Of its settings it loses 1 (own), gains 1 (smtp.banner).\n" in told
     assert joiner.ask("status")["group"] == "paris"
     assert at_a_terminal == []
 

@@ -128,8 +128,9 @@ def test_status_tells_the_contract_s_facts(member: Store) -> None:
     status = member.ask("status")
     assert list(status) == [
         *("machine", "hostname", "serial", "cluster", "group", "serving", "ssh_port", "ccs_port", "fingerprint"),
-        *("records", "digest", "lanes_digest", "conflicts", "detached"),
+        *("records", "digest", "lanes_digest", "conflicts", "detached", "removed", "epoch", "twin"),
     ]
+    assert status["epoch"]["reason"] == "created"
     assert (status["cluster"], status["group"], status["serving"]) == ("americas", "Main_Group", False)
     assert (status["records"], status["conflicts"], status["detached"]) == (3, 0, False)
     assert status["fingerprint"].startswith("SHA256:")
@@ -160,3 +161,31 @@ def test_the_platform_s_folder_is_the_last_resort(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     run("init", "--hostname", "mx1", "--ssh-port", "0", "--ccs-port", "0").expect(0)
     assert "mx1" in run("status").expect(0).out
+
+
+# --- the feature key ---------------------------------------------------------------------------------------
+
+
+def test_an_old_platform_version_forms_no_cluster_without_a_feature_key(tmp_path: Path) -> None:
+    """The refusal says where to give it; with one the cluster is made."""
+    store = Store(tmp_path / "mx1").init("mx1.example.com", "--platform-version", "8.0.1")
+    assert store.ask("featurekey") == {"platform_version": "8.0.1", "needed": True, "feature_key": None}
+    told = store.refuse("clusterconfig", "create", "americas", "--by", "ip")
+    assert "has no feature key; clusters need one before 8.5.6\ngive it there with 'cluster-store featurekey" in told
+    assert "a feature key is a text on one line" in store.refuse("featurekey", "")
+    assert store.run("featurekey", "ABC-7/x=").expect(0).err.startswith("the feature key is set, event ")
+    assert store.do("featurekey") == "ABC-7/x=\n"
+    store.do("clusterconfig", "create", "americas", "--by", "ip")
+
+
+def test_from_8_5_6_on_no_feature_key_is_needed(tmp_path: Path) -> None:
+    """It says so, and keeps one all the same; the version that a machine has by default needs none either."""
+    for version in ("8.5.6", ""):
+        given = ("--platform-version", version) if version else ()
+        store = Store(tmp_path / f"mx{version}").init("mx1.example.com", *given)
+        outcome = store.run("featurekey").expect(0)
+        assert outcome.out == "none\n"
+        assert "which needs no feature key: only those before 8.5.6 do" in outcome.err
+        store.do("featurekey", "KEY")
+        assert store.ask("featurekey")["feature_key"] == "KEY"
+        store.do("clusterconfig", "create", "americas", "--by", "ip")

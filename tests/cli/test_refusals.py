@@ -77,8 +77,6 @@ IN_A_CLUSTER = [
     (["loadconfig", "/dev/null"], "its ending tells no format"),
     (["loadconfig", "-", "--format", "json"], "- has no settings"),
     (["saveconfig", "x.toml"], "toml"),
-    # joining
-    (["clusterconfig", "join", "192.0.2.1", "--ccs"], "joining over CCS is not yet in this version"),
 ]
 
 

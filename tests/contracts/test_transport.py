@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -16,7 +17,7 @@ from cluster_store.adapters.ssh_link import PIECE_BYTES, Times
 from cluster_store.core import limits
 from cluster_store.core.errors import LinkError, OverLimit, Refused
 from cluster_store.core.types import MachineId
-from cluster_store.ports import Link, Listener, PeerAddress, Transport
+from cluster_store.ports import Conversation, Link, Listener, PeerAddress, Transport
 from tests.waiting import wait_until_async
 
 PASSWORD = "correct horse battery staple"
@@ -28,6 +29,8 @@ class _Node:
 
     def __init__(self, known: dict[str, MachineId]) -> None:
         self.known = known
+        self.announced: dict[str, str] = {}
+        self.both = False
         self.links: asyncio.Queue[Link] = asyncio.Queue()
         self.asked: list[tuple[str, ...]] = []
         self.requests: list[tuple[str, Mapping[str, Any]]] = []
@@ -36,9 +39,21 @@ class _Node:
     def machine_for_key(self, client_key: str) -> MachineId | None:
         return self.known.get(client_key)
 
+    def announced_for_key(self, client_key: str) -> str | None:
+        return self.announced.get(client_key)
+
     async def check_password(self, user: str, password: str, source: str) -> bool:
         self.asked.append((user, password, source))
         return password == PASSWORD
+
+    def has_key(self, user: str, key: str) -> bool:
+        return False
+
+    def needs_both(self, user: str) -> bool:
+        return self.both
+
+    async def on_conversation(self, conversation: Conversation) -> None:
+        raise AssertionError("no test here begins one")
 
     async def on_link(self, link: Link) -> None:
         self.links.put_nowait(link)
@@ -370,6 +385,15 @@ async def test_a_wrong_password_is_refused_and_not_repeated(pair: _Pair) -> None
     assert pair.node.requests == []
 
 
+async def test_a_password_alone_is_refused_where_a_key_is_needed_too(pair: _Pair) -> None:
+    """The right password is not enough for a person who has to prove a key as well."""
+    pair.node.both = True
+    with pytest.raises(LinkError) as caught:
+        await pair.ask()
+    assert caught.value.state == "authentication failed"
+    assert pair.node.requests == []
+
+
 async def test_no_password_is_sent_to_a_host_key_that_was_not_accepted(pair: _Pair) -> None:
     """Refusing the fingerprint ends it: nobody is asked about a password."""
     with pytest.raises(LinkError) as caught:
@@ -383,3 +407,55 @@ async def test_a_person_is_not_a_machine(pair: _Pair) -> None:
     with pytest.raises(LinkError) as caught:
         await pair.ask(user="machine")
     assert caught.value.state == "authentication failed"
+
+
+# --- where only machines are let in ---
+
+
+async def _ask_by_key(pair: _Pair, port: int, caller: str, *, accept: bool = True) -> Mapping[str, Any]:
+    async def accept_key(_fingerprint: str) -> bool:
+        return accept
+
+    return await pair.transports[caller].ask_by_key(pair.host, port, accept_key, {"question": caller})
+
+
+async def test_an_announced_machine_asks_with_its_key(pair: _Pair) -> None:
+    """It needs no password, and the node is told under which name it was announced; a member is told by its id."""
+    pair.node.announced[pair.keys["stranger"].client_key_line] = "mx9"
+    doors = await pair.transports["mx1"].listen(pair.host, 0, pair.node, machines_only=True)
+    for caller, user in (("stranger", "machine:mx9"), ("mx2", f"machine:{MX2}")):
+        answer = await _ask_by_key(pair, doors.port, caller)
+        assert answer["answer"] == caller
+        assert pair.node.requests.pop() == (user, {"question": caller})
+    link = await pair.transports["mx2"].dial(PeerAddress(MX1, pair.host, doors.port, pair.address.host_key))
+    assert (await asyncio.wait_for(pair.node.links.get(), 10)).peer == MX2
+    await link.close()
+    pair.node.finished.set()
+    await doors.close()
+
+
+async def test_nobody_else_gets_in_where_only_machines_do(pair: _Pair) -> None:
+    """No password opens it, nor does a key that nobody announced; and a key opens no other door."""
+    doors = await pair.transports["mx1"].listen(pair.host, 0, pair.node, machines_only=True)
+
+    async def accept_key(_fingerprint: str) -> bool:
+        return True
+
+    with pytest.raises(LinkError, match="does not let admin in"):
+        await pair.transports["stranger"].ask(pair.host, doors.port, "admin", PASSWORD, accept_key, {})
+    with pytest.raises(LinkError, match="does not let this machine in"):
+        await _ask_by_key(pair, doors.port, "stranger")
+    pair.node.announced[pair.keys["stranger"].client_key_line] = "mx9"
+    with pytest.raises(LinkError, match="does not let this machine in"):
+        await _ask_by_key(pair, pair.listener.port, "stranger")
+    with pytest.raises(LinkError) as caught:
+        await _ask_by_key(pair, doors.port, "stranger", accept=False)
+    assert caught.value.state == "host key refused"
+    address = PeerAddress(MX1, pair.host, doors.port, pair.address.host_key)
+    with contextlib.suppress(LinkError):
+        link = await pair.transports["stranger"].dial(address)
+        assert await link.receive() is None
+    assert pair.node.links.empty()
+    assert pair.node.requests == []
+    assert pair.node.asked == []
+    await doors.close()

@@ -23,7 +23,7 @@ def card(name: str) -> commands.Card:
         key=identity(name).key.hex(),
         hostname=name,
         serial=f"S-{name}",
-        version="1.0",
+        version="9.0",
         ssh_port=22,
         ccs_port=2222,
         listen="",

@@ -10,7 +10,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster_store.core.causality import LEAF_HASH_DIGITS, Line, Removal, cover, is_removed, maximal, vector
+from cluster_store.core.causality import LEAF_HASH_DIGITS, Line, Removal, cover, is_removed, vector
 from cluster_store.core.types import Epoch, MachineId, RecordId
 from tests.core.histories import has_left
 
@@ -133,47 +133,6 @@ def test_covering_a_record_covers_its_ancestors_and_nothing_else(tree: Tree, dic
         cover(stored.lines, stored.place[record], tree.seq(record), covered)
     has = {record for record, line in stored.place.items() if tree.seq(record) <= covered.get(line, 0)}
     assert has == set[int]().union(*map(tree.ancestors, known))
-
-
-# --- who had seen whom --------------------------------------------------------------------------------
-
-
-@st.composite
-def pasts(draw: st.DrawFn) -> list[set[int]]:
-    """Draw records of several lines, one each, with their explicit pasts: subsets of what was drawn before."""
-    found: list[set[int]] = []
-    for size in range(draw(st.integers(1, 8))):
-        seen = {other for other in range(size) if draw(st.booleans())}
-        found.append(seen.union(*(found[other] for other in seen)))
-    return found
-
-
-@given(pasts(), st.sets(st.integers(0, 7)), st.integers(1, 4))
-def test_the_newest_records_are_those_that_no_other_one_had_seen(
-    seen: list[set[int]], candidates: set[int], offset: int
-) -> None:
-    """With the whole past known, exactly the heads that nobody had seen remain."""
-    heads = {line: line + offset for line in candidates if line < len(seen)}
-    known = {line: {other: other + offset for other in seen[line]} for line in heads}
-    naive = [line for line in sorted(heads) if not any(line in seen[other] for other in heads)]
-    assert maximal(heads, known) == naive
-
-
-@given(pasts(), st.randoms(use_true_random=False))
-def test_knowing_less_of_the_past_names_more_never_less(seen: list[set[int]], dice: Random) -> None:
-    """After a restart little is known of who had seen whom: then too many are named, and none is forgotten."""
-    heads = dict.fromkeys(range(len(seen)), 7)
-    exact = maximal(heads, {line: dict.fromkeys(past, 7) for line, past in enumerate(seen)})
-    hazy = {line: {other: 7 for other in past if dice.random() < 0.5} for line, past in enumerate(seen)}
-    assert set(exact) <= set(maximal(heads, hazy))
-    assert maximal(heads, {}) == sorted(heads)
-
-
-def test_having_seen_an_older_record_of_a_line_is_not_having_seen_its_head() -> None:
-    """Only who had seen the head itself makes it needless to name."""
-    assert maximal({1: 5, 2: 3}, {2: {1: 4}}) == [1, 2]
-    assert maximal({1: 5, 2: 3}, {2: {1: 5}}) == [2]
-    assert maximal({1: 5}, {1: {1: 5}}) == [1]
 
 
 # --- removals -----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from cluster_store.core.digest import digest, lanes_digest
 from cluster_store.core.errors import NotFound, Refused
 from cluster_store.core.registers import LaneValue, Secret, group_level, machine_level
 from cluster_store.core.settings import effective_settings
-from cluster_store.core.types import GroupId, MachineId
+from cluster_store.core.types import HYBRID_LOGICAL_BITS, GroupId, MachineId
 from tests.core.plain import Plain
 
 MX = MachineId("1" * 32)
@@ -191,7 +191,7 @@ def test_a_removed_machine_is_no_member_and_keeps_its_name() -> None:
     registers = cluster_of(Plain(), "main").put(f"machine/{MX}/removed", json.dumps([EDGE]))
     registers.put(f"machine/{EDGE}/key", '"00"').put(f"setting/machine/{MX}/a", "1")
     found = read(registers)
-    assert (list(found.machines), found.removed) == ([EDGE], {MX: "mx"})
+    assert (list(found.machines), list(found.removed)) == ([EDGE], [MX])
     assert found.hostname(MX) == "mx"
     assert found.level(f"machine:{MX}") == machine_level(MX)
     assert effective_settings(registers, found.levels_for(EDGE)) == {}
@@ -219,7 +219,8 @@ def test_a_machine_is_what_its_registers_say() -> None:
     """Each attribute is one register; an epoch of its own shows that it has joined."""
     registers = cluster_of(Plain(), "main", machine="main")
     assert not read(registers).machines[MX].joined
-    registers.put(f"machine/{MX}/epoch:{'e' * 16}", '{"reason":"joined"}')
+    registers.put(f"machine/{MX}/epoch:{'e' * 16}", '{"reason":"joined"}', 3 << HYBRID_LOGICAL_BITS)
+    registers.put(f"machine/{MX}/epoch:{'f' * 16}", '{"reason":"restored"}', 5 << HYBRID_LOGICAL_BITS)
     registers.put(f"machine/{MX}/interfaces", '{"Data 1":"10.0.0.1"}').put(f"machine/{MX}/ssh_port", "2200")
     registers.put(f"machine/{MX}/detached", '{"by":"os:root","at":17}', 3, "d" * 64)
     assert read(registers).machines[MX] == Machine(
@@ -229,6 +230,8 @@ def test_a_machine_is_what_its_registers_say() -> None:
         interfaces={"Data 1": "10.0.0.1"},
         ssh_port=2200,
         joined=True,
+        epoch_reason="restored",
+        epoch_begun=5,
         detached="d" * 64,  # type: ignore[arg-type] # a record's id
         detached_by="os:root",
         detached_at=17,

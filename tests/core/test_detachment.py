@@ -6,7 +6,7 @@ from copy import deepcopy
 
 from cluster_store.core import commands
 from cluster_store.core.effects import Ack, CaughtUp, Hello, LinkDown, Records, Send, Standing
-from cluster_store.core.types import RecordId
+from cluster_store.core.types import Epoch, RecordId
 from tests.core.agreement import agree, log_of, values
 from tests.core.builders import beginning, following, identity, sealed, write
 from tests.core.desk import card
@@ -191,6 +191,27 @@ async def test_both_sides_detach_each_other() -> None:
     assert not any(machine.detached for machine in anna.cluster.machines.values())
 
 
+async def test_both_sides_detach_each_other_over_a_link_that_is_up() -> None:
+    """Each is told by the other, and neither waits for ever: the link ends, and a reconnect brings all of it."""
+    fleet = Fleet()
+    anna, bert = await fleet.fleet_of("anna", "bert")
+    await detach(anna, bert)
+    await detach(bert, anna)
+    await fleet.pump()
+    assert not linked(anna, bert)
+    await fleet.connect(anna, bert)
+    await fleet.pump()
+    for machine in (anna, bert):
+        for named in (anna, bert):
+            if machine.cluster.machines[named.id].detached:
+                await reconnect(machine, named)
+    for _ in range(3):
+        await fleet.connect(anna, bert)
+        await fleet.pump()
+    await agree(anna, bert)
+    assert not any(machine.detached for machine in anna.cluster.machines.values())
+
+
 async def test_a_reconnect_in_the_middle_of_a_delivery_leaves_nothing_out() -> None:
     """A peer that was to get the log up to its detachment only gets the rest, once that is over."""
     fleet = Fleet()
@@ -338,7 +359,8 @@ def test_a_peer_that_says_itself_that_it_is_detached_is_not_talked_to() -> None:
             cluster=driver.state.cluster,
             machine=BERT.id,
             instance="2" * 16,
-            version="1.0",
+            epoch=Epoch(""),
+            version="9.0",
             time=0,
             vector=[],
             detached=given.detached,

@@ -83,7 +83,7 @@ CHANGES = [
     commands.UnsetSetting(key="smtp.banner"),
     commands.AddElements(key="relay.hosts", elements=('"b"',)),
     commands.RemoveElements(key="relay.hosts", elements=('"a"',), level="group:paris"),
-    commands.ChangePassword(user="admin", password="argon2-hash", salt=SALT),
+    commands.ChangePassword(user="admin", password="$argon2id$hash", salt=SALT),
 ]
 
 
@@ -92,7 +92,7 @@ def desk() -> Desk:
     """A machine in a cluster, with a little of everything."""
     desk = Desk("mx1")
     desk.do(commands.InitialiseMachine(card=card("mx1"), salt=SALT))
-    desk.do(commands.CreateCluster(name="americas", by="ip", salt=SALT))
+    desk.do(commands.CreateCluster(name="americas", salt=SALT))
     desk.do(commands.AddGroup(name="paris"))
     desk.set("smtp.banner", '"Welcome"')
     desk.set("db.password", '"s3cret"', secret=True)

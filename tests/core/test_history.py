@@ -164,6 +164,10 @@ async def test_every_kind_of_change_has_its_words() -> None:
         "began a new epoch: joined",
     ]
     assert await words(commands.AddGroup(name="paris")) == "added the group paris"
+    assert await words(commands.RenameGroup(group="paris", name="lyon")) == "renamed the group paris to lyon"
+    assert await words(commands.DeleteGroup(group="lyon")) == "deleted the group lyon"
+    assert await words(commands.SetClusterName(name="boats")) == "renamed the cluster ships to boats"
+    assert await words(commands.AddGroup(name="paris")) == "added the group paris"
     assert await words(commands.MoveMachines(machines=("mx2",), group="paris")) == "moved mx2 to paris"
     assert await words(commands.DetachMachines(machines=("mx2",))) == "detached mx2"
     assert await words(commands.ReconnectMachines(machines=("mx2",))) == "took mx2 back"
@@ -179,15 +183,27 @@ async def test_every_kind_of_change_has_its_words() -> None:
     assert await words(gone) == "removed 1 from set at cluster"
     hidden = commands.RemoveElements(key="set", elements=("2",), level="machine:mx2")
     assert await words(hidden) == "knocked 2 out of set at machine:mx2"
+    copied = commands.CopySettings(keys=("set",), target="group:paris", salt=salt)
+    assert await words(copied) == "copied set from cluster to group:paris"
+    moved = commands.MoveSettings(keys=("set", "a"), target="machine:mx1", salt=salt)
+    assert await words(moved) == "moved a, set from cluster to machine:mx1"
+    assert await words(commands.DeleteSettings(keys=("a",), level="machine:mx1")) == "deleted a from machine:mx1"
     loaded = commands.LoadConfig(settings={"b": "1", "c": "2"}, source="main.cf", salt=salt)
     assert await words(loaded) == "loaded 2 settings from main.cf at cluster"
-    password = commands.ChangePassword(user="admin", password="hash", salt=salt)
-    assert await words(password) == "changed password of the user admin"
+    assert await words(commands.RemoveMachines(machines=("mx2",))) == "removed mx2 from the cluster"
+    hashed = "$argon2id$hash"
+    added = commands.AddUser(name="bob", role="operator", password=hashed, salt=salt)
+    assert await words(added) == "added the user bob, operator"
+    password = commands.ChangePassword(user="bob", password="$argon2id$other", salt=salt)
+    assert await words(password) == "changed password of the user bob"
+    several = commands.ChangeUser(user="bob", rename="robert", role="guest", salt=salt)
+    assert await words(several) == "changed name, role of the user bob, who is now called robert, now guest"
+    assert await words(commands.DeleteUser(user="robert", salt=salt)) == "deleted the user robert"
 
 
 def test_a_kind_of_a_later_version_is_described_by_its_writes() -> None:
     """Events that this version has no words for are told register by register."""
-    assert describe(event(write("cluster/name", '"x"'), kind="ClusterRenamed"), Cluster()) == 'cluster/name = "x"'
+    assert describe(event(write("cluster/name", '"x"'), kind="ConflictSettled"), Cluster()) == 'cluster/name = "x"'
     assert describe(event(kind="MachineAnnounced"), Cluster()) == "nothing"
 
 
@@ -224,7 +240,7 @@ def test_filters_take_what_was_asked_for() -> None:
     assert not Filter("smtp.banners").takes(added)
     assert not Filter(user="ann").takes(added)
     assert not Filter(machine=MachineId("other")).takes(added)
-    assert not Filter("cluster").takes(event(write("cluster/name", '"x"'), kind="ClusterRenamed"))
+    assert not Filter("cluster").takes(event(write("cluster/name", '"x"'), kind="ConflictSettled"))
 
 
 def naive_past(records: dict[RecordId, Record], wanted: set[RecordId]) -> set[RecordId]:

@@ -339,7 +339,6 @@ def nested(depth: int) -> str:
         ({"user": "u" * (limits.COMMENT_BYTES_MAX + 1)}, "comment or user is over"),
         ({"auth": "a" * (limits.COMMENT_BYTES_MAX + 1)}, "comment or user is over"),
         ({"hybrid": 0}, "outside the calendar"),
-        ({"hybrid": limits.HYBRID_MAX + 1}, "outside the calendar"),
         ({"time": limits.TIME_MAX + 1}, "outside the calendar"),
         ({"writes": (write("setting/cluster/a", "1"),) * 2}, "writes one register twice"),
         ({"writes": (write("nowhere", "1"),)}, "'nowhere', which is no register"),

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from cluster_store.core.admission import Run
 from cluster_store.core.errors import EngineError, StoreCorrupt
 from cluster_store.core.records import seal_record
-from cluster_store.core.replay import Replay, Standing, documents_that_differ
+from cluster_store.core.registers import Standing
+from cluster_store.core.replay import Replay, documents_that_differ
 from cluster_store.core.state import Appended
 from cluster_store.core.types import Path
 from tests.core import builders

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cluster_store.core import commands, replica
+from cluster_store.core import authoring, commands
 from cluster_store.core.admission import split
 from cluster_store.core.cluster import read
 from cluster_store.core.effects import (
@@ -14,6 +14,7 @@ from cluster_store.core.effects import (
     AppendDone,
     AppendFailed,
     ApplyChanges,
+    Bye,
     Changed,
     Close,
     Noticed,
@@ -51,7 +52,7 @@ def joined(driver: Driver) -> Record:
 
 def snapshot(state: State) -> dict[str, Any]:
     """Return all of a state that a failed step must leave alone."""
-    kept = ("position", "log_hash", "own", "hybrid", "lines", "heads", "feeds", "removals", "lanes", "tips", "seen")
+    kept = ("position", "log_hash", "own", "hybrid", "lines", "heads", "feeds", "removals", "lanes", "tips", "followed")
     return {name: repr(getattr(state, name)) for name in kept}
 
 
@@ -207,14 +208,15 @@ def test_a_failed_append_changes_nothing_and_can_be_tried_again() -> None:
 
 
 def test_a_failed_append_of_a_peers_batch_closes_the_link_and_keeps_nothing() -> None:
-    """The batch is not acknowledged, so the next session brings it again."""
+    """The batch is not acknowledged, so the next session brings it again; the peer is told why."""
     driver = founder()
     first = joined(driver)
     record = sealed(following(first, writes=(write("setting/cluster/a", "1"),)), BERT)
     before = snapshot(driver.state)
     driver.log.failure = StoreFull("the disk is full", "make room")
     effects = driver.offer(record)
-    assert [type(effect) for effect in effects] == [Append, Close]
+    assert [type(effect) for effect in effects] == [Append, Send, Close]
+    assert effects[1] == Send(1, Bye("dropped", "it could not keep what it was sent: the disk is full"))
     assert snapshot(driver.state) == before
     driver.greet(BERT.id, number=2)
     driver.offer(record, number=2)
@@ -313,6 +315,7 @@ def test_the_end_of_time_is_no_end() -> None:
     driver.set("a", "1")
     driver.set("a", "2")
     assert [lane.value for (path, _), lane in driver.log.lanes.items() if path == "setting/cluster/a"] == ["2"]
+    assert [record.envelope.hybrid - HYBRID_MAX for record in driver.records[-2:]] == [1, 2]
 
 
 def test_a_record_names_the_newest_of_what_its_author_had_seen_since() -> None:
@@ -331,7 +334,7 @@ def test_a_record_names_the_newest_of_what_its_author_had_seen_since() -> None:
 
 def test_more_feeds_than_a_record_can_name_do_not_stop_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
     """A member that begins thousands of epochs would else make every other machine's next record void for ever."""
-    monkeypatch.setattr(replica, "AFTER_MAX", 3)
+    monkeypatch.setattr(authoring, "AFTER_MAX", 3)
     driver = founder()
     first = joined(driver)
     admission = driver.records[-2]

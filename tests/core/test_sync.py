@@ -8,7 +8,7 @@ import pytest
 
 from cluster_store.core import commands
 from cluster_store.core.admission import Incoming
-from cluster_store.core.causality import Leaf, vector
+from cluster_store.core.causality import LEAF_HASH_DIGITS, Leaf, vector
 from cluster_store.core.effects import (
     PROTOCOL,
     Ack,
@@ -66,7 +66,8 @@ def test_a_conversation_begins_with_a_hello_each_way() -> None:
             cluster=driver.state.cluster,
             machine=driver.me.id,
             instance="1" * 16,
-            version="1.0",
+            epoch=next(line.epoch for line in driver.state.lines.values() if line.machine == driver.me.id),
+            version="9.0",
             time=driver.now,
             vector=vector(driver.state.lines.values()),
             detached=[],
@@ -81,7 +82,7 @@ def test_a_conversation_begins_with_a_hello_each_way() -> None:
         ({"cluster": "f" * 64}, "other cluster", "the peer belongs to another cluster", ""),
         ({"cluster": ""}, "other cluster", "the peer belongs to another cluster", ""),
         ({"machine": CLEO.id}, "authentication failed", "one side says it is another machine than its key", ""),
-        ({"version": "2.0"}, "version differs", "version 2.0 there, 1.0 here", "version 1.0 there, 2.0 here"),
+        ({"version": "2.0"}, "version differs", "version 2.0 there, 9.0 here", "version 9.0 there, 2.0 here"),
     ],
 )
 def test_a_hello_that_does_not_fit_ends_the_conversation(
@@ -162,8 +163,8 @@ def test_a_peer_that_has_a_part_gets_the_rest(after: int) -> None:
     for number in range(4):
         driver.set(f"k{number}")
     mine = [record for record in driver.records if record.envelope.machine == driver.me.id]
-    leaf = Leaf(driver.me.id, mine[after].envelope.epoch, after + 1, mine[after].id[:16])
-    own = Leaf(BERT.id, first.envelope.epoch, 1, first.id[:16])
+    leaf = Leaf(driver.me.id, mine[after].envelope.epoch, after + 1, mine[after].id[:LEAF_HASH_DIGITS])
+    own = Leaf(BERT.id, first.envelope.epoch, 1, first.id[:LEAF_HASH_DIGITS])
     driver.restart()
     driver.greet(BERT.id, [leaf, own])
     assert [data for batch in batches(driver) for data in batch] == [record.data for record in mine[after + 1 :]]
@@ -308,7 +309,7 @@ class Branches(NamedTuple):
     def leaf(self) -> Leaf:
         """What the peer says of Bert's feed."""
         newest = self.there[-1]
-        return Leaf(BERT.id, newest.envelope.epoch, newest.envelope.seq, newest.id[:16])
+        return Leaf(BERT.id, newest.envelope.epoch, newest.envelope.seq, newest.id[:LEAF_HASH_DIGITS])
 
     def sent(self) -> list[bytes]:
         """Return all records that were sent."""
@@ -346,7 +347,7 @@ def test_nothing_is_sent_twice_to_a_peer_that_was_only_ahead() -> None:
     branches = two_branches()
     driver = branches.driver
     longer = sealed(following(branches.here), BERT)
-    driver.greet(CLEO.id, [Leaf(BERT.id, longer.envelope.epoch, 3, longer.id[:16])])
+    driver.greet(CLEO.id, [Leaf(BERT.id, longer.envelope.epoch, 3, longer.id[:LEAF_HASH_DIGITS])])
     driver.offer(longer)
     driver.receive(CaughtUp())
     assert len(branches.sent()) == len(set(branches.sent())) == len(driver.records) - 3
@@ -373,7 +374,7 @@ def test_a_read_that_was_under_way_does_not_skip_a_branch() -> None:
     driver = branches.driver
     driver.link(CLEO.id)
     admission = driver.records[2]
-    known = Leaf(driver.me.id, admission.envelope.epoch, admission.envelope.seq, admission.id[:16])
+    known = Leaf(driver.me.id, admission.envelope.epoch, admission.envelope.seq, admission.id[:LEAF_HASH_DIGITS])
     (read,) = driver.only(Read, driver.replica.step(received(driver, hello(driver, CLEO.id, [branches.leaf, known]))))
     assert read.after is None
     after = finished(driver.log.first_missing(read.covered))
@@ -395,7 +396,8 @@ def test_records_that_cannot_be_read_end_the_conversation() -> None:
     position = driver.state.position
     good = sealed(following(first), BERT)
     driver.receive(Records([incoming(good), Incoming(b"{}", b"")]))
-    assert driver.closed == [("dropped", "the peer sent records that cannot be read")]
+    why = "the peer sent a record with a wrong shape: Object missing required field `after`"
+    assert driver.closed == [("dropped", why)]
     assert driver.state.position == position
 
 

@@ -7,6 +7,10 @@ from copy import deepcopy
 import pytest
 
 from cluster_store.adapters.memory_log import MemoryLog
+from cluster_store.core.effects import Twin
+from cluster_store.core.errors import Refused
+from cluster_store.core.state import Draft
+from cluster_store.core.types import Epoch
 from tests.core.agreement import agree, log_of, values
 from tests.replicas import Fleet, Machine, restored
 
@@ -237,3 +241,88 @@ async def test_a_founder_can_be_restored_too() -> None:
     await fleet.pump()
     await agree(anna, bert)
     assert epochs(bert, anna) == 2
+
+
+async def alternate(fleet: Fleet, peer: Machine, *instances: Machine, rounds: int = 4) -> None:
+    """Let instances of one machine speak to a peer in turn, as they do when each takes the other's link."""
+    for _ in range(rounds):
+        for one in instances:
+            for other in instances:
+                await fleet.cut(other, peer)
+            await fleet.connect(one, peer)
+            await fleet.pump()
+
+
+@pytest.mark.parametrize("written", [0, 1])
+async def test_of_a_clone_the_younger_takes_no_changes(written: int) -> None:
+    """A copy that was started while the first goes on is told so; the first one goes on, and nothing is lost."""
+    fleet = Fleet()
+    anna, bert = await fleet.fleet_of("anna", "bert")
+    await changes(bert, 2, "before")
+    log = deepcopy(log_of(bert))
+    log.own = None
+    clone = await copy_of(fleet, bert, log)
+    await changes(clone, written, "clone")
+    await alternate(fleet, anna, bert, clone)
+    assert clone.replica.twins.is_younger
+    assert not bert.replica.twins.is_younger
+    assert bert.replica.twins.seen is not None
+    assert list(anna.replica.twins.peers) == [bert.id]
+    assert [notice for notice in clone.notices if "this one is the younger" in notice] == clone.notices[-1:]
+    with pytest.raises(Refused, match="takes no changes"):
+        await clone.set("late", "1")
+    await bert.set("on", "1")
+    await alternate(fleet, anna, bert, clone, rounds=1)
+    await agree(anna, bert, clone)
+    assert bert.state.own is not None
+    await fleet.restart(clone)
+    await clone.set("alone", "1")
+
+
+async def test_copies_that_nothing_tells_apart_settle_who_goes_on() -> None:
+    """Where both go on in one epoch, one of the two takes no changes, and just one."""
+    fleet = Fleet()
+    anna, bert = await fleet.fleet_of("anna", "bert")
+    await changes(bert, 2, "before")
+    clone = await copy_of(fleet, bert)
+    await changes(bert, 1, "bert")
+    await alternate(fleet, anna, clone, bert)
+    younger = [one for one in (bert, clone) if one.replica.twins.is_younger]
+    assert len(younger) == 1
+    await agree(anna, bert, clone)
+
+
+async def test_restarts_are_no_clones() -> None:
+    """A machine that starts again and again, some of its links still open, is never taken for two."""
+    fleet = Fleet()
+    anna, bert = await fleet.fleet_of("anna", "bert")
+    for _ in range(12):
+        await fleet.connect(bert, anna)
+        await fleet.connect(anna, bert)
+        await fleet.pump()
+        await fleet.restart(bert)
+    assert not anna.replica.twins.peers
+    assert bert.replica.twins.seen is None
+    await bert.set("after", "1")
+
+
+async def test_a_process_that_died_and_is_heard_late_is_no_clone() -> None:
+    """One hello of an instance that is gone, heard after its successor's, proves nothing."""
+    fleet = Fleet()
+    anna, bert = await fleet.fleet_of("anna", "bert")
+    successor = await copy_of(fleet, bert)
+    for speaker in (successor, bert, successor, successor):
+        await fleet.cut(successor, anna)
+        await fleet.cut(bert, anna)
+        await fleet.connect(speaker, anna)
+        await fleet.pump()
+    assert not anna.replica.twins.peers
+
+
+async def test_a_peer_that_calls_a_machine_its_own_twin_is_not_believed() -> None:
+    """An instance is never its own twin."""
+    fleet = Fleet()
+    (anna,) = await fleet.fleet_of("anna")
+    twins = anna.replica.twins
+    assert twins.told(Twin(twins.instance, Epoch("")), Epoch(""), fleet.now, Draft(anna.state)) == []
+    assert twins.seen is None

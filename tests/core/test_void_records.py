@@ -137,8 +137,36 @@ def test_a_removal_that_a_void_record_tells_is_none() -> None:
 
 
 def test_time_can_reach_its_end_and_the_feed_goes_on() -> None:
-    """Where the calendar is used up, order comes from ids: nobody is locked out by a clock that was set wrong."""
+    """Where the calendar is used up, everybody counts on: nobody is locked out by a clock that was set wrong."""
     end = sealed(setting(JOINED, '"end"', hybrid=HYBRID_MAX), BERT)
-    after = sealed(setting(end, '"after"', end.id, hybrid=HYBRID_MAX), BERT)
+    after = sealed(setting(end, '"after"', end.id, hybrid=HybridTime(HYBRID_MAX + 1)), BERT)
     store = store_of(FIRST, ADMISSION, JOINED, end, after)
     assert store.values(BANNER) == ['"after"']
+    store.restart()
+    last = sealed(setting(after, '"last"', after.id, hybrid=HybridTime(HYBRID_MAX + 2)), BERT)
+    store.take(last)
+    assert store.values(BANNER) == ['"last"']
+
+
+@pytest.mark.parametrize("hybrid", [HYBRID_MAX, HYBRID_MAX + 2, 2**63 - 1])
+def test_beyond_the_end_of_time_there_are_no_leaps(hybrid: int) -> None:
+    """Or a second record could stop the clock for good; nor may it stand still."""
+    end = sealed(setting(JOINED, '"end"', hybrid=HYBRID_MAX), BERT)
+    leap = sealed(setting(end, '"leap"', end.id, hybrid=HybridTime(hybrid)), BERT)
+    store = store_of(FIRST, ADMISSION, JOINED, end, leap)
+    assert store.void(leap)
+    assert store.values(BANNER) == ['"end"']
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_void_record_tells_no_time(*, again: bool) -> None:
+    """However late it says it is, whoever comes after it goes by the other records, also after a restart."""
+    leap = sealed(setting(JOINED, hybrid=HybridTime(2**63 - 1)), BERT)
+    store = store_of(FIRST, ADMISSION, JOINED, leap)
+    if again:
+        store.restart()
+    after = sealed(setting(leap, '"after"', hybrid=HybridTime(JOINED.envelope.hybrid + 1)), BERT)
+    store.take(after)
+    assert store.void(leap)
+    assert not store.void(after)
+    assert store.state.hybrid == after.envelope.hybrid

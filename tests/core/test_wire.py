@@ -18,19 +18,20 @@ from cluster_store.core.limits import FRAME_BYTES_MAX
 from cluster_store.core.types import Epoch, MachineId, RecordId
 
 MACHINE, RECORD = MachineId("a" * 32), RecordId("b" * 64)
-LEAF = Leaf(MACHINE, Epoch("c" * 16), 7, "d" * 16)
+LEAF = Leaf(MACHINE, Epoch("c" * 16), 7, "d" * 32)
 HELLO = Hello(
     protocol=1,
     cluster="e" * 64,
     machine=MACHINE,
     instance="f" * 16,
-    version="1.0",
+    epoch=Epoch("e" * 16),
+    version="9.0",
     time=5,
     vector=[LEAF],
     detached=[Standing(MACHINE, RECORD)],
 )
-RECORDS = Records([Incoming(b"{}", bytes(64), (("setting/cluster/a", b"salt", '"x"'),))])
-MESSAGES = [HELLO, RECORDS, Records([]), Ack(3), CaughtUp(), Bye("dropped", "x" * 100_000)]
+RECORDS = Records([Incoming(b"{}", bytes(64), (("setting/cluster/a", b"0123456789abcdef", '"x"'),))])
+MESSAGES = [HELLO, RECORDS, Records([]), Ack(3), CaughtUp(), Bye("dropped", "x" * 1000)]
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)

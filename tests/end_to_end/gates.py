@@ -37,7 +37,11 @@ class Passage:
     def _pump(self, source: socket.socket, target: socket.socket, gates: Gates) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                target.sendall(gates.allowed(data))
+                passing = gates.allowed(data)
+                target.sendall(passing)
+                if len(passing) < len(data):
+                    # Neither side might have more to say before it has heard the rest.
+                    break
         self.cut()
 
     def cut(self) -> None:

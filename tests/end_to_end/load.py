@@ -51,8 +51,10 @@ class Writer(threading.Thread):
             except StoreError:
                 self.unanswered += 1
             else:
-                self.acknowledged.append(result["event"])
                 self.numbers[key] = number
+                # A writer before this one may have come to the same number.
+                if result["changed"]:
+                    self.acknowledged.append(result["event"])
 
     def wait_for(self, more: int) -> None:
         """Wait until so many more changes have been acknowledged."""

@@ -9,21 +9,29 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cluster_store import bootstrap
+from cluster_store.adapters import local_client
 from cluster_store.core.digest import digest, lanes_digest
+from tests.end_to_end.forks import Forked, How, forks
 from tests.waiting import wait_until
 
 #: Of every machine's ``admin``. Distinctive, so that it is found wherever it should not be.
 PASSWORD = "korrektes Pferd, Batterie+Heftklammer"
 #: How long a command, a daemon's start, or two machines' agreement may take on a busy host, seconds.
 PATIENCE_S = 40.0
+#: Whether each command is a Python of its own, as on a real machine, which costs five times as much.
+REAL = os.environ.get("CLUSTER_STORE_REAL") == "1"
+
+#: A command or a daemon, however it was started.
+Process = subprocess.Popen[str] | Forked
 
 
 @dataclass(frozen=True)
@@ -53,15 +61,19 @@ class Machine:
         name: the first part of its hostname.
         address: what its interface says: where the others dial it.
         listen: where its daemon listens, if that differs, as behind a port forwarding.
-        inside: words before each command: how to run a program where this machine is.
+        namespace: the network namespace that it is in, empty for the host's own.
+        plants: what its commands and its daemon do otherwise than the program, see ``plants.py``.
+        real: whether each of its commands is a Python of its own.
     """
 
     folder: Path
     name: str
     address: str
     listen: str = ""
-    inside: tuple[str, ...] = ()
-    daemon: subprocess.Popen[bytes] | None = None
+    namespace: str = ""
+    plants: tuple[str, ...] = ()
+    real: bool = REAL
+    daemon: Process | None = None
 
     @property
     def hostname(self) -> str:
@@ -80,23 +92,37 @@ class Machine:
 
     # --- commands ----------------------------------------------------------------------------------
 
-    def command(self, *words: str) -> list[str]:
-        """Return a command on this machine as the system runs it."""
-        return [*self.inside, sys.executable, "-m", "cluster_store_cli", "--store", str(self.store), *words]
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start a command and let it run."""
+    def start(
+        self,
+        *words: str,
+        out: IO[Any] | None = None,
+        err: IO[Any] | None = None,
+        kill_at: int | None = None,
+        notes: str = "",
+    ) -> Process:
+        """Start a command and let it run; see ``How`` for ``kill_at`` and ``notes``."""
+        words = ("--store", str(self.store), *words)
+        how = How(self.namespace, self.plants, kill_at, notes)
+        # What only a forked process can do has no door in the program.
+        if not self.real or self.plants or kill_at is not None:
+            return forks().start(words, how, out, err)
+        inside = ("ip", "netns", "exec", self.namespace) if self.namespace else ()
         return subprocess.Popen(
-            self.command(*words), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*inside, sys.executable, "-m", "cluster_store_cli", *words],
+            stdin=subprocess.PIPE,
+            stdout=out or subprocess.PIPE,
+            stderr=err or subprocess.PIPE,
+            text=True,
         )
 
-    def run(self, *words: str, typed: str = "") -> Outcome:
+    def run(self, *words: str, typed: str = "", kill_at: int | None = None) -> Outcome:
         """Run a command to its end."""
-        done = subprocess.run(
-            self.command(*words), input=typed, capture_output=True, text=True, timeout=60, check=False
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return Outcome(words, done.returncode, done.stdout, done.stderr)
+        command = self.start(*words, kill_at=kill_at)
+        type_in(command, typed)
+        out, err = command.communicate(timeout=60)
+        assert "Traceback" not in err, err
+        assert command.returncode is not None
+        return Outcome(words, command.returncode, out, err)
 
     def do(self, *words: str, typed: str = "") -> str:
         """Run a command that must succeed; return what it printed."""
@@ -128,15 +154,19 @@ class Machine:
     def serve(self) -> Machine:
         """Start its daemon and wait until it accepts connections."""
         self.launch()
-        wait_until(self._is_ready, PATIENCE_S, what=f"the daemon of {self.name}")
+        self.ready()
         return self
 
-    def launch(self) -> subprocess.Popen[bytes]:
-        """Start its daemon without waiting for it."""
+    def launch(self, kill_at: int | None = None, notes: str = "") -> Process:
+        """Start its daemon without waiting for it; see ``How`` for ``kill_at`` and ``notes``."""
         assert self.daemon is None
         with self.output.open("ab") as errors, self._line.open("wb") as line:
-            self.daemon = subprocess.Popen(self.command("serve"), stdout=line, stderr=errors)
+            self.daemon = self.start("serve", out=line, err=errors, kill_at=kill_at, notes=notes)
         return self.daemon
+
+    def ready(self) -> None:
+        """Wait until its daemon accepts connections."""
+        wait_until(self._is_ready, PATIENCE_S, what=f"the daemon of {self.name}")
 
     @property
     def _line(self) -> Path:
@@ -152,14 +182,14 @@ class Machine:
         daemon, self.daemon = self.daemon, None
         if daemon is not None:
             daemon.terminate()
-            assert daemon.wait(PATIENCE_S) == 0, self.output.read_text()[-2000:]
+            assert ended(daemon) == 0, self.output.read_text()[-2000:]
 
     def kill(self) -> None:
         """End its daemon as a power failure does."""
         daemon, self.daemon = self.daemon, None
         if daemon is not None:
             daemon.kill()
-            daemon.wait(PATIENCE_S)
+            ended(daemon)
 
     def close(self) -> None:
         """End its daemon, whatever state it is in."""
@@ -195,10 +225,18 @@ class Machine:
         """Return its log."""
         return [json.loads(line) for line in self.do("log", "--json").splitlines()]
 
+    def call(self, operation: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Ask its daemon as the command line asks it."""
+        return local_client.call(self.store / "node.sock", operation, arguments or {}, lambda _: None)
+
+    def links(self) -> dict[str, dict[str, Any]]:
+        """Return what connstatus shows of every machine, by the first part of its hostname."""
+        rows = self.call("connstatus")["machines"]
+        return {row["hostname"].partition(".")[0]: row for row in rows}
+
     def link(self, other: Machine) -> str:
         """Return the state of its link to another machine."""
-        rows = self.ask("clusterconfig", "connstatus")["machines"]
-        return str(next(row["state"] for row in rows if row["hostname"] == other.hostname))
+        return str(self.links()[other.name]["state"])
 
     @property
     def where(self) -> str:
@@ -229,15 +267,16 @@ class Machine:
 
 @dataclass
 class Fleet:
-    """Machines of one test or of one module of tests; ended with it."""
+    """Machines of one test or of one module of tests; ended with it. ``real`` holds for those made from then on."""
 
     folder: Path
+    real: bool = REAL
     machines: dict[str, Machine] = field(default_factory=dict)
 
     def machine(self, name: str, address: str = "", **more: Any) -> Machine:
         """Return a new machine without a store. Addresses are 127.0.0.1, 127.0.0.2 and so on."""
         self.folder.mkdir(exist_ok=True)
-        machine = Machine(self.folder, name, address or f"127.0.0.{len(self.machines) + 1}", **more)
+        machine = Machine(self.folder, name, address or f"127.0.0.{len(self.machines) + 1}", real=self.real, **more)
         self.machines[name] = machine
         return machine
 
@@ -249,6 +288,23 @@ class Fleet:
         """End every daemon."""
         for machine in self.machines.values():
             machine.close()
+
+
+def ended(daemon: Process) -> int:
+    """Wait for a daemon's end; return its exit status."""
+    status = daemon.wait(PATIENCE_S)
+    if daemon.stdin is not None:
+        daemon.stdin.close()
+    return status
+
+
+def type_in(command: Process, text: str) -> None:
+    """Type something, and let the command wait for more."""
+    assert command.stdin is not None
+    # What was refused at once reads nothing.
+    with contextlib.suppress(BrokenPipeError):
+        command.stdin.write(text)
+        command.stdin.flush()
 
 
 @contextlib.contextmanager
@@ -265,7 +321,9 @@ def form(machines: Sequence[Machine]) -> list[Machine]:
     """Start the daemons of machines that have a store, and form one cluster over SSH; the first machine makes it."""
     first, *others = machines
     for machine in machines:
-        machine.serve()
+        machine.launch()
+    for machine in machines:
+        machine.ready()
     first.do("clusterconfig", "create", "americas", "--by", "ip")
     for other in others:
         other.join(first)

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.end_to_end.machines import Fleet, Machine, converged
+from tests.end_to_end.load import writers
+from tests.end_to_end.machines import PATIENCE_S, Fleet, Machine, converged
+from tests.waiting import wait_until
 
 #: How clustercheck calls it.
 NAMED = "restored or cloned machine"
@@ -36,7 +38,10 @@ def test_a_store_copied_back_from_before_its_last_changes(
     backup = machines.folder / "backup"
     shutil.copytree(victim.store, backup)
     victim.serve()
-    events = {victim.set(f"{keys}.late.{number}", str(number)) for number in range(10)}
+    late = victim.set(f"{keys}.late", "first")
+    with writers([victim]) as writing:
+        writing[victim.name].wait_for(10)
+    events = {late, *writing[victim.name].acknowledged}
     converged(*cluster)
     victim.stop()
     if in_place:
@@ -47,32 +52,40 @@ def test_a_store_copied_back_from_before_its_last_changes(
         shutil.copytree(backup, victim.store)
     # Before it meets anybody.
     events.add(victim.set(f"{keys}.alone", "yes"))
-    events.add(victim.set(f"{keys}.late.3", "otherwise"))
+    events.add(victim.set(f"{keys}.late", "otherwise"))
     victim.serve()
     events.add(other.set(f"{keys}.there", "yes"))
     converged(*cluster)
     events.add(victim.set(f"{keys}.after", "yes"))
     check(cluster, victim, events)
-    assert [victim.get(f"{keys}.late.{number}") for number in (0, 9)] == [0, 9]
     assert [other.get(f"{keys}.{key}") for key in ("before", "alone", "after")] == ["kept", "yes", "yes"]
     (collision,) = (found for found in other.ask("clustercheck", status=3)["conflicts"] if keys in found["path"])
-    assert sorted(str(lane["value"]) for lane in collision["lanes"]) == ["3", "otherwise"]
+    assert sorted(lane["value"] for lane in collision["lanes"]) == ["first", "otherwise"]
 
 
 def test_a_store_that_runs_twice(machines: Fleet) -> None:
-    """What either of two machines with one identity changes reaches all, the other one too, and they are named."""
+    """Of two machines with one identity the copy takes no changes as soon as the others tell it; nothing is lost."""
     mx1, mx2, mx3 = machines.cluster("mx1", "mx2", "mx3")
     mx3.stop()
     twin = machines.machine("twin", mx3.address)
     shutil.copytree(mx3.store, twin.store)
     mx3.serve()
+    events = {mx3.set("twice.first", "1")}
     twin.do("machine", "set", "--ssh-port", "0")
+    events.add(twin.set("twice.alone", "1"))
     twin.serve()
-    events = set()
-    for number in range(3):
-        for machine in (mx1, mx3, twin):
-            events.add(machine.set(f"twice.{machine.name}.{number}", str(number)))
-            events.add(machine.set("twice.both", machine.name))
-    check([mx1, mx2, mx3, twin], mx3, events)
-    for reader in (mx3, twin, mx2):
-        assert reader.get("twice.mx3.2") == reader.get("twice.twin.2") == reader.get("twice.mx1.2") == 2
+    wait_until(lambda: twin.status()["twin"], PATIENCE_S, what="that the copy is told of")
+    assert "the younger of the two" in twin.status()["twin"]
+    told = twin.run("set", "twice.late", "1", "-m", "too late").expect(1).err
+    assert "takes no changes" in told
+    assert "stop one of them" in told
+    wait_until(lambda: mx3.status()["twin"], PATIENCE_S, what="that the first one is told of")
+    assert "stop it" in mx3.status()["twin"]
+    assert "runs twice" in "".join(machine.links()["mx3"]["reason"] for machine in (mx1, mx2))
+    events |= {mx1.set("twice.mx1", "1"), mx3.set("twice.mx3", "1")}
+    check([mx1, mx2, mx3], mx3, events)
+    mx3.stop()
+    twin.stop()
+    twin.serve()
+    events.add(twin.set("twice.after", "1"))
+    check([mx1, mx2, twin], mx3, events)

@@ -4,12 +4,18 @@
     > cut anna bert            > meet anna bert          > heal (everybody meets)
     > anna: set KEY VALUE [at LEVEL]       unset KEY [at LEVEL]       set! (a secret)
     > anna: add KEY ELEMENT [at LEVEL]     remove KEY ELEMENT [at LEVEL]
-    > anna: addgroup NAME      move MACHINE GROUP      detach MACHINE      reconnect MACHINE
+    > anna: copykey KEY LEVEL LEVEL        movekey KEY LEVEL LEVEL         deletekey KEY LEVEL
+    > anna: addgroup NAME      renamegroup NAME NEW    deletegroup NAME [NAME]     setname NAME
+    > anna: move MACHINE GROUP      detach MACHINE      reconnect MACHINE      upgrade VERSION
+    > anna: removemachine MACHINE...
+    > anna: adduser NAME ROLE  changeuser NAME ROLE    rename NAME NEW   passwd NAME WORD   deleteuser NAME
     > anna: admit NAME         a machine that is not linked to anybody yet
     > backup bert              > restore bert            > restart bert         > twin bert as NAME
     > full disk bert           its next append fails
+    > check                    what clustercheck tells on every machine
     > show KEY                 its value on every machine, who wrote it, and what stands beside it
-    > groups                   > epochs bert             > compare
+    > inbox                    what is open: see taking_back.py, also for rollback, settle and acknowledge
+    > groups                   > users                  > epochs bert             > compare
 
 Messages are delivered after every line. What a line causes without being asked, refusals, notices and closed links,
 is recorded behind it.
@@ -25,16 +31,20 @@ from copy import deepcopy
 from cluster_store.adapters.memory_log import MemoryLog
 from cluster_store.core import commands
 from cluster_store.core.causality import vector
-from cluster_store.core.cluster import read
+from cluster_store.core.cluster import ADMIN, read
+from cluster_store.core.conflicts import conflicts, problems
 from cluster_store.core.digest import digest, lanes_digest
 from cluster_store.core.errors import ClusterStoreError, StoreFull
+from cluster_store.core.naming import show_path
 from cluster_store.core.registers import Lane, rank
 from cluster_store.core.settings import effective, own_elements
 from cluster_store.core.types import Path, RecordId
 from tests.core.agreement import log_of, registers_of
 from tests.core.builders import finished
 from tests.replicas import Fleet, Machine, restored
+from tests.scenarios import taking_back
 
+_HASH = "$argon2id$"
 _ORDER = re.compile(r"(?P<name>\S+): (?P<words>.+)")
 
 
@@ -68,6 +78,12 @@ class Theatre:
         try:
             if verb in ("set", "set!"):
                 await machine.set(rest[0], rest[1], level, secret=verb == "set!")
+            elif verb == "rollback":
+                return await taking_back.roll_back(machine, *rest)
+            elif verb == "settle":
+                await taking_back.settle(machine, *rest)
+            elif verb == "acknowledge":
+                await taking_back.acknowledge(machine, *rest)
             else:
                 await machine.command(self._command(verb, rest, level))
         except ClusterStoreError as error:
@@ -81,16 +97,34 @@ class Theatre:
             return commands.AddElements(key=rest[0], elements=tuple(rest[1:]), level=level)
         if verb == "remove":
             return commands.RemoveElements(key=rest[0], elements=tuple(rest[1:]), level=level)
-        if verb == "addgroup":
-            return commands.AddGroup(name=rest[0])
-        if verb == "move":
-            return commands.MoveMachines(machines=(rest[0],), group=rest[1])
-        if verb == "detach":
-            return commands.DetachMachines(machines=tuple(rest))
-        if verb == "reconnect":
-            return commands.ReconnectMachines(machines=tuple(rest))
+        if verb in _PLAIN_COMMANDS:
+            return _PLAIN_COMMANDS[verb](*rest)
+        if verb.endswith("key"):
+            return self._about_level(verb, *rest)
+        if verb.endswith("user") or verb in ("rename", "passwd"):
+            return self._about_user(verb, *rest)
         assert verb == "admit", verb
         return commands.AdmitMachine(card=self.machines[rest[0]].card, group="Main_Group")
+
+    def _about_level(self, verb: str, key: str, level: str, target: str = "") -> commands.Command:
+        if verb == "deletekey":
+            return commands.DeleteSettings(keys=(key,), level=level)
+        kind = commands.CopySettings if verb == "copykey" else commands.MoveSettings
+        return kind(keys=(key,), level=level, target=target, salt=self.fleet.fresh(16))
+
+    def _about_user(self, verb: str, name: str, word: str = "") -> commands.Command:
+        salt = self.fleet.fresh(16)
+        match verb:
+            case "adduser":
+                return commands.AddUser(name=name, role=word, password=_hash("first"), salt=salt)
+            case "changeuser":
+                return commands.ChangeUser(user=name, role=word, salt=salt)
+            case "rename":
+                return commands.ChangeUser(user=name, rename=word, salt=salt)
+            case "passwd":
+                return commands.ChangePassword(user=name, password=_hash(word), salt=salt)
+        assert verb == "deleteuser", verb
+        return commands.DeleteUser(user=name, salt=salt)
 
     # --- what happens to machines -----------------------------------------------------------------------
 
@@ -186,6 +220,47 @@ class Theatre:
 
         return self._grouped({name: members(machine) for name, machine in self.machines.items()})
 
+    async def users(self, _: list[str]) -> list[str]:
+        """Tell who may log in on which machine, and what an operator is told of it."""
+        said = {name: await self._people(machine) for name, machine in self.machines.items()}
+        return self._grouped(said)
+
+    @staticmethod
+    async def _people(machine: Machine) -> str:
+        registers = await registers_of(machine)
+        cluster = read(registers)
+        told = [
+            f"{user.name} ({user.role}, {user.password.removeprefix(_HASH)})"
+            for user in cluster.users.values()
+            if user.id != ADMIN
+        ]
+        told += [f"conflict: {one.path}" for one in conflicts(registers) if one.kind == "user"]
+        told += [one.text for one in problems(cluster, registers, [], []) if one.kind == "users with one name"]
+        return "; ".join(told) or "only admin"
+
+    async def check(self, _: list[str]) -> list[str]:
+        """Tell what an operator is told on each machine."""
+        said: dict[str, list[str]] = {}
+        for name, machine in self.machines.items():
+            registers = await registers_of(machine)
+            cluster = read(registers)
+            told = [
+                f"conflict: {show_path(one.path, cluster)} = {' or '.join(_text(lane) for lane in one.lanes)}"
+                for one in conflicts(registers)
+            ]
+            told += [f"{one.kind}: {one.text}" for one in problems(cluster, registers, [], [])]
+            for text in told or ["nothing"]:
+                said.setdefault(text, []).append(name)
+        return [f"{' '.join(names)}: {text}" for text, names in said.items()]
+
+    async def inbox(self, _: list[str]) -> list[str]:
+        """Tell what is open on each machine."""
+        said: dict[str, list[str]] = {}
+        for name, machine in self.machines.items():
+            for text in await taking_back.open_on(machine) or ["nothing is open"]:
+                said.setdefault(text, []).append(name)
+        return [f"{' '.join(names)}: {text}" for text, names in said.items()]
+
     async def epochs(self, names: list[str]) -> list[str]:
         """Tell how often a machine began anew, and how often its feed branched."""
         writer = self.machines[names[0]].id
@@ -244,6 +319,24 @@ def _text(lane: Lane, value: object = None) -> str:
     return str(value if value is not None else lane.value or "unset")
 
 
+def _hash(word: str) -> str:
+    """Return what stands for the hash of a password."""
+    return _HASH + word
+
+
+#: Verbs that take names and nothing else.
+_PLAIN_COMMANDS: dict[str, Callable[..., commands.Command]] = {
+    "move": lambda machine, group: commands.MoveMachines(machines=(machine,), group=group),
+    "detach": lambda *names: commands.DetachMachines(machines=names),
+    "reconnect": lambda *names: commands.ReconnectMachines(machines=names),
+    "removemachine": lambda *names: commands.RemoveMachines(machines=names),
+    "upgrade": lambda version: commands.ChangeMachine(version=version),
+    "addgroup": lambda name: commands.AddGroup(name=name),
+    "renamegroup": lambda name, new: commands.RenameGroup(group=name, name=new),
+    "deletegroup": lambda name, to="": commands.DeleteGroup(group=name, to=to),
+    "setname": lambda name: commands.SetClusterName(name=name),
+}
+
 _Scene = Callable[[Theatre, list[str]], Awaitable[list[str] | None]]
 _SCENES: dict[str, _Scene] = {
     "fleet": Theatre.found,
@@ -260,6 +353,9 @@ _SCENES: dict[str, _Scene] = {
     "show": Theatre.show,
     "groups": Theatre.groups,
     "epochs": Theatre.epochs,
+    "inbox": Theatre.inbox,
+    "check": Theatre.check,
+    "users": Theatre.users,
     "compare": Theatre.compare,
 }
 

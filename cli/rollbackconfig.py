@@ -1,0 +1,217 @@
+"""``rollbackconfig``: changes of settings taken back, as a new change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from cluster_store.core.cluster import Cluster
+from cluster_store.core.commands import RollBackConfig
+from cluster_store.core.errors import NotFound
+from cluster_store.core.history import describe, plain, read_event, written_to_json
+from cluster_store.core.naming import SHORT_ID_DIGITS, counted, excerpt, one_line, show_level, show_path
+from cluster_store.core.registers import split_setting
+from cluster_store.core.rollback import Change, Rollback, can_be_taken_back, key_of, plan, value_of
+from cluster_store.core.state import Appended
+
+from . import rehearsal
+from .moments import chosen_by, events_until, machine_named, moment_of
+from .parameters import Comment, DryRun
+from .session import Session, note, say
+
+if TYPE_CHECKING:
+    from cluster_store.adapters.sqlite_reader import StoreReader
+
+
+def rollbackconfig(
+    context: typer.Context,
+    event: Annotated[str | None, typer.Argument(metavar="[EVENT]", help="Take back this one.")] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="EVENT", help="Take back all that this one had not seen.")
+    ] = None,
+    last: Annotated[
+        int | None, typer.Option("--last", metavar="N", min=1, help="Take back the last N changes of settings here.")
+    ] = None,
+    machine: Annotated[
+        str | None, typer.Option("--machine", metavar="NAME", help="With --since: take back what this machine wrote.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="EVENT", help="With --machine: from this event on, it included."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Take back also what was changed again later.")] = False,
+    dry_run: DryRun = False,
+    comment: Comment = "",
+) -> None:
+    """Give settings back the values that they had before some events.
+
+    That is one new event, which can itself be taken back. What was changed again later is kept and listed. Groups,
+    machines and users stay as they are: only settings are taken back. --dry-run shows each value, now and then, and
+    whose effective values change.
+    """
+    session: Session = context.obj
+    named = [one for one in (event, to, last, machine) if one is not None]
+    if len(named) != 1 or (machine is None) != (since is None):
+        context.fail("give one of EVENT, --to EVENT, --last N, or --machine NAME with --since EVENT")
+    with session.read() as store, store.snapshot():
+        cluster = store.cluster()
+        log = partial(_events, store)
+        chosen = _chosen(store, cluster, event=event, to=to, last=last, machine=machine, since=since)
+        rollback = plan(log, chosen, store, store.salted, force=force)
+        if not rollback.events and not rollback.left:
+            raise NotFound("there is nothing to take back", "'cluster-store log' shows the changes")
+        by_id = {added.record.id: added for added in log() if added.record.id in _named_in(rollback)}
+        told = _to_json(rollback, cluster, by_id)
+    command = RollBackConfig(
+        events=tuple(added.record.id for added in rollback.events),
+        restorations=rollback.restorations,
+        comment=comment,
+    )
+    foreseen = rehearsal.rehearse(session, command)
+    if dry_run:
+        note(f"{_sentence(rollback)} would be taken back; nothing was changed")
+        document = {**told, "dry_run": True, "changed": foreseen.changes, "impact": foreseen.impact}
+        session.show(document, partial(_tell, told))
+        rehearsal.summarise(foreseen, "would change")
+        _warn(told)
+        return
+    rehearsal.summarise(foreseen, "change")
+    result = session.submit(command)
+    _warn(told)
+    session.report(result, f"{_sentence(rollback)} taken back", "nothing to change", **told)
+
+
+def _events(store: StoreReader) -> Any:
+    return map(read_event, store.events())
+
+
+def _chosen(
+    store: StoreReader,
+    cluster: Cluster,
+    *,
+    event: str | None,
+    to: str | None,
+    last: int | None,
+    machine: str | None,
+    since: str | None,
+) -> Callable[[Appended], bool]:
+    """Return what says which events are to be taken back."""
+    if event is not None:
+        wanted = store.event(event).id
+        return lambda added: added.record.id == wanted
+    if to is not None:
+        seen = events_until(moment_of(to, store), store)
+        return lambda added: added.record.id not in seen
+    if last is not None:
+        newest = filter(can_be_taken_back, map(read_event, store.events(newest_first=True)))
+        ids = {added.record.id for added in islice(newest, last)}
+        return lambda added: added.record.id in ids
+    author, begun = machine_named(machine, cluster), chosen_by(since, None, store)
+    return lambda added: added.record.envelope.machine == author and begun(added)
+
+
+# --- for scripts ---
+
+
+def _named_in(rollback: Rollback) -> set[str]:
+    return {change.now.id for change in rollback.kept if change.now is not None}
+
+
+def _to_json(rollback: Rollback, cluster: Cluster, by_id: dict[Any, Appended]) -> dict[str, Any]:
+    kept = []
+    for change in rollback.kept:
+        by = by_id.get(change.now.id) if change.now is not None else None
+        kept.append({**_change(change, cluster), "by": written_to_json(by, cluster) if by is not None else None})
+    return {
+        "events": [added.record.id for added in rollback.events],
+        "changes": [_change(change, cluster) for change in rollback.changes],
+        "kept": kept,
+        "lost": [_change(change, cluster) for change in rollback.lost],
+        "left": [{**written_to_json(added, cluster), "text": describe(added, cluster)} for added in rollback.left],
+    }
+
+
+def _change(change: Change, cluster: Cluster) -> dict[str, Any]:
+    """Return what becomes of a register; ``set`` tells a value of null from none at all."""
+    setting = split_setting(change.path)
+    shown: dict[str, Any] = {
+        "path": show_path(change.path, cluster),
+        "key": key_of(change.path),
+        "level": show_level(setting[0], cluster) if setting is not None else None,
+        "element": plain(setting[2]) if setting is not None and setting[2] is not None else None,
+    }
+    for name, lane in (("now", change.now), ("then", change.then)):
+        shown[name] = plain(value_of(lane))
+        shown[f"set_{name}"] = value_of(lane) is not None
+    return shown | {"gone": [{"event": lane.id, "value": plain(lane.value)} for lane in change.gone]}
+
+
+# --- for people ---
+
+
+def _sentence(rollback: Rollback) -> str:
+    if len(rollback.events) == 1:
+        added = rollback.events[0]
+        return f"the event {added.record.id[:SHORT_ID_DIGITS]}"
+    return counted(len(rollback.events), "event")
+
+
+def _tell(told: dict[str, Any]) -> None:
+    from .tables import print_table
+
+    changes = [change for change in told["changes"] if change["level"] is not None]
+    if not changes:
+        say("no setting changes")
+        return
+    rows = [[_key(change), change["level"], _text(change, "now"), _then(change)] for change in changes]
+    print_table(["key", "level", "now", "then"], rows)
+
+
+def _warn(told: dict[str, Any]) -> None:
+    """Say what is not taken back, and why."""
+    for change in told["kept"]:
+        by = change["by"]
+        who = f", by {by['user']} on {by['machine']}#{by['seq']}" if by is not None else ""
+        note(
+            one_line(
+                f"kept: {_key(change)} at {change['level']} is {_text(change, 'now')} since{who}; "
+                f"before it was {_text(change, 'then')}"
+            )
+        )
+    if told["kept"]:
+        note("--force takes these back too")
+    for change in told["lost"]:
+        note(one_line(f"left out: the secret {_key(change)} at {change['level']}: its value of then is not here"))
+    for event in told["left"]:
+        what = one_line(f"{event['machine']}#{event['seq']} ({event['event'][:SHORT_ID_DIGITS]}): {event['text']}")
+        note(f"not taken back, being no change of settings alone: {what}")
+
+
+def _key(change: dict[str, Any]) -> str:
+    element = change["element"]
+    return str(change["key"]) if element is None else f"{change['key']}[{_json(element)}]"
+
+
+def _then(change: dict[str, Any]) -> str:
+    then = _text(change, "then")
+    if then != _text(change, "now"):
+        return then
+    beside = ", ".join(_json(lane["value"]) for lane in change["gone"])
+    return f"{then}, without {beside} beside it"
+
+
+def _text(change: dict[str, Any], when: str) -> str:
+    if not change[f"set_{when}"]:
+        return "unset" if change["element"] is None else "not in it"
+    if change["element"] is not None:
+        return "in it" if _json(change[when]) == "true" else "knocked out"
+    return _json(change[when])
+
+
+def _json(value: Any) -> str:
+    return excerpt(value if isinstance(value, str) else msgspec.json.encode(value).decode())

@@ -1,0 +1,172 @@
+"""``shell``: a prompt for many commands, at a level that stays until it is changed."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+from cluster_store.core.errors import ClusterStoreError, Refused
+from cluster_store.core.registers import CLUSTER
+from cluster_store.core.roles import ADMINISTRATOR
+
+from . import modes, prompts, questions
+from .catalogue import COMMANDS, FAMILIES, SECTIONS
+from .failures import DONE, USAGE, complain, guarded
+from .session import Session, note, say
+
+if TYPE_CHECKING:
+    from cluster_store.core.cluster import Cluster
+    from cluster_store.core.types import MachineId
+
+#: Words of the shell itself, and what they do.
+_OWN = {"help": "Show the commands, or what one of them takes.", "exit": "Leave."}
+_LEAVING = ("exit", "quit", "logout")
+
+
+def shell(context: typer.Context) -> int:
+    """Give one command after another, at a prompt.
+
+    The prompt shows the mode: the level that a command is about which names none. 'clustermode' changes it. Where
+    nobody sits at a terminal, commands are read from standard input, one a line. The exit status is the last one's.
+    """
+    session: Session = context.obj
+    cluster, me = _look(session)
+    session.mode = modes.mode_of(modes.remembered(session.root, session.user), cluster, me)
+    status = DONE
+    for line in _typed(session) if prompts.at_terminal() else sys.stdin:
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError as error:
+            complain(f"this line cannot be read: {error}", "close what was opened, or put a backslash before it")
+            status = USAGE
+            continue
+        if words and words[0].lower() in _LEAVING:
+            break
+        if words:
+            status = guarded(_command(session, words))
+    return status
+
+
+def _command(session: Session, words: list[str]) -> Callable[[], int]:
+    from .program import perform
+
+    name = words[0].lower()
+    if name == "help":
+        return lambda: _help(words[1:], session)
+    if name == "shell":
+        return _refuse_nested
+
+    def run() -> int:
+        _switch(session, name)
+        inner = session.again()
+        try:
+            return perform(words, "cluster-store", inner)
+        finally:
+            session.mode = inner.mode
+
+    return run
+
+
+def _refuse_nested() -> int:
+    raise Refused("this is a shell already", "'exit' leaves it")
+
+
+def _switch(session: Session, name: str) -> None:
+    """Offer to switch to the mode that a command is for. Raises Refused where that is not wanted."""
+    cluster, me = _look(session)
+    login = session.login
+    role = login.role if login is not None else ADMINISTRATOR
+    switch = modes.switch_for(name, session.mode or modes.CLUSTER, cluster, me, role)
+    if switch is None or not prompts.at_terminal():
+        return
+    try:
+        agreed = questions.confirm(switch.question, default=True)
+    except questions.Left:
+        agreed = False
+    if not agreed:
+        raise Refused("the mode was not switched", "nothing was done")
+    session.mode = switch.mode
+
+
+def _help(words: list[str], session: Session) -> int:
+    from .program import perform
+
+    if words:
+        return perform([*words, "--help"], "cluster-store", session.again())
+    for title, entries in SECTIONS.items():
+        say(f"{title}:")
+        for name, entry in entries.items():
+            say(f"  {name:14} {entry.help}")
+    say("This shell:")
+    for name, what in _OWN.items():
+        say(f"  {name:14} {what}")
+    return DONE
+
+
+# --- what the prompt shows -------------------------------------------------------------------------------
+
+
+def _look(session: Session) -> tuple[Cluster, MachineId]:
+    """Return the cluster and this machine as they are now. Raises StoreError where there is no store."""
+    with session.read() as store:
+        cluster, me = store.cluster(), store.me
+    if session.mode is not None:
+        try:
+            modes.checked(session.mode, cluster)
+        except ClusterStoreError:
+            # Its group was renamed or deleted, or this machine has joined or left a cluster.
+            session.mode = modes.mode_of(CLUSTER, cluster, me)
+    return cluster, me
+
+
+def prompt_of(cluster: Cluster, me: MachineId, mode: str | None) -> str:
+    """Return the prompt: the mode, and that this machine is detached where it is."""
+    machine = cluster.machine_or_removed(me)
+    name = machine.hostname if machine else me
+    if not cluster.name:
+        return f"{name}> "
+    kind, _, owner = (mode or "cluster").partition(":")
+    shown = f"{kind.capitalize()} {owner or (cluster.name if kind == 'cluster' else name)}"
+    detached = f", {name} is detached" if machine is not None and machine.detached else ""
+    return f"({shown}{detached})> "
+
+
+def _typed(session: Session) -> Iterator[str]:
+    """Yield the lines that somebody types, with history, editing and completion."""
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.history import InMemoryHistory
+
+    asking: PromptSession[str] = PromptSession(history=InMemoryHistory())
+    note("'help' shows the commands, 'exit' leaves; the tab key completes.")
+    while True:
+        try:
+            cluster, me = _look(session)
+            prompt = prompt_of(cluster, me, session.mode)
+            completer = WordCompleter(_words(session, cluster), sentence=False, ignore_case=True, WORD=True)
+        except ClusterStoreError as error:
+            complain(error.message, error.hint)
+            prompt, completer = "> ", WordCompleter([*COMMANDS, *_OWN])
+        try:
+            yield asking.prompt(prompt, completer=completer, complete_while_typing=False)
+        except KeyboardInterrupt:
+            continue
+        except EOFError:
+            return
+
+
+def _words(session: Session, cluster: Cluster) -> list[str]:
+    """Return all that can be completed: commands and operations, machines, groups, levels and keys."""
+    from cluster_store.core.settings import keys_under
+
+    machines = [machine.hostname for machine in cluster.machines.values()]
+    groups = [group.name for group in cluster.groups.values()]
+    levels = ["cluster", *(f"group:{name}" for name in groups), *(f"machine:{name}" for name in machines)]
+    operations = [name for family in FAMILIES.values() for name in family]
+    with session.read() as store:
+        keys = keys_under(store, cluster.levels_for(store.me))
+    return [*COMMANDS, *operations, *_OWN, *machines, *groups, *levels, *keys]

@@ -1,0 +1,102 @@
+"""What a command that looks is to look at: the store as it is, as it was, or as another machine knew it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+import typer
+
+from cluster_store.core.cluster import Cluster, Machine
+from cluster_store.core.errors import NotFound
+from cluster_store.core.registers import Registers
+from cluster_store.core.types import MachineId
+
+from .session import Session
+
+if TYPE_CHECKING:
+    from cluster_store.adapters.sqlite_reader import StoreReader
+    from cluster_store.core.past import Past
+    from cluster_store.core.state import Appended
+
+At = Annotated[
+    str | None,
+    typer.Option("--at", metavar="WHEN", help="As it was at a time, or right after an event."),
+]
+AsKnownBy = Annotated[
+    str | None,
+    typer.Option("--as-known-by", metavar="MACHINE", help="Only what this machine knew then."),
+]
+
+
+class View(Registers, Protocol):
+    """Registers of every scope, and the cluster that they make."""
+
+    @property
+    def me(self) -> MachineId:
+        """The machine whose store it is."""
+
+    def cluster(self) -> Cluster:
+        """Return the read model."""
+
+
+@contextmanager
+def view(session: Session, at: str | None, known_by: str | None) -> Iterator[View]:
+    """Give what is to be looked at. Raises InvalidValue, NotFound and Refused for what names no time or machine."""
+    with session.read() as store, store.snapshot():
+        yield store if at is None and known_by is None else past(store, at, known_by)
+
+
+def past(store: StoreReader, at: str | None, known_by: str | None = None) -> Past:
+    """Return what stood at a moment, as everybody knows now or as one machine knew then; see ``view``.
+
+    Of another machine is known what its own records prove that it had seen; of this one, when it learnt of each.
+    """
+    from cluster_store.core.history import read_event
+    from cluster_store.core.past import past_of
+
+    until, chosen = _chosen(store, at, known_by)
+    found = past_of(map(read_event, store.events(until=until, newest_first=True)), chosen, store.me, store.secret)
+    if not found.records:
+        who = "nothing had happened" if known_by is None else f"{known_by} knew nothing"
+        raise NotFound(f"{who} by {at}", "'cluster-store log' shows when the first event was")
+    return found
+
+
+def _chosen(store: StoreReader, at: str | None, known_by: str | None) -> tuple[int | None, Callable[[Appended], bool]]:
+    """Return up to which position of the log to look, and what says which events belong there for their own sake."""
+    from .moments import machine_named, moment_of
+
+    machine = machine_named(known_by, store.cluster()) if known_by is not None else None
+    if at is None:
+        return None, lambda added: added.record.envelope.machine == machine
+    moment = moment_of(at, store)
+    if moment.event is None:
+        time = moment.time
+        if machine == store.me:
+            return None, lambda added: added.learnt <= time
+        return (
+            None,
+            lambda added: added.record.envelope.time <= time and machine in (None, added.record.envelope.machine),
+        )
+    from cluster_store.core.history import read_event
+
+    event = read_event(store.event(moment.event))
+    own = event.record.envelope
+    if machine is None or machine == own.machine:
+        return event.position, lambda added: added.position == event.position
+    if machine == store.me:
+        return event.position, lambda _: True
+    return None, lambda added: added.record.envelope.machine == machine and added.record.envelope.time <= own.time
+
+
+def machine_in(shown: View, name: str | None) -> Machine:
+    """Return the machine that is asked about: a named one, or this one. Raises NotFound and Refused."""
+    cluster = shown.cluster()
+    if name is not None:
+        return cluster.machine(name)
+    machine = cluster.machine_or_removed(shown.me)
+    if machine is None:
+        raise NotFound("this machine was not in the cluster then", "name one that was, with --machine, or a --level")
+    return machine
