@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks import cold_get, commit, merge, verify
+from benchmarks import cold_get, commit, merge, past, verify
 
 QUESTIONS = {
-    question.name: question for question in (cold_get.QUESTION, commit.QUESTION, merge.QUESTION, verify.QUESTION)
+    question.name: question
+    for question in (cold_get.QUESTION, commit.QUESTION, merge.QUESTION, verify.QUESTION, past.QUESTION)
 }

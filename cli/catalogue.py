@@ -95,6 +95,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "showconfig": Entry("showconfig", "showconfig", "Print settings as a configuration file."),
         "saveconfig": Entry("showconfig", "saveconfig", "Save settings to a configuration file."),
         "loadconfig": Entry("loadconfig", "loadconfig", "Set every key of a configuration file, as one event."),
+        "diff": Entry("diff", "diff", "Compare two moments, or one with now."),
         "rollbackconfig": Entry("rollbackconfig", "rollbackconfig", "Take changes of settings back, as a new change."),
     },
     "Users": {
@@ -104,6 +105,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
     },
     "History": {
         "log": Entry("log", "log", "Show who changed what, where, when and why."),
+        "commitdetail": Entry("commitdetail", "commitdetail", "Show all about one change."),
         "replay": Entry("replay", "replay", "Rebuild the state event by event, and compare it."),
         "verify": Entry("verify", "verify", "Check that the store is what was written."),
     },

@@ -32,7 +32,7 @@ def clustercheck(
     ] = None,
     comment: Comment = "",
 ) -> int:
-    """Show what was changed on both sides of a cut, or settle it.
+    """Show what was changed on both sides of a cut.
 
     And what else needs an operator: names that are used twice, settings without effect, machines that lived twice. The
     first value of a conflict is the one that counts until somebody sets another, or settles it with --resolve: PATH as
@@ -44,7 +44,7 @@ def clustercheck(
         return DONE
     with session.read() as store, store.snapshot():
         cluster = store.cluster()
-        found = _inbox(store)
+        found = inbox_of(store)
         told = {
             "conflicts": [
                 to_json(conflict, cluster, lambda record: read_event(store.event(record)))
@@ -56,7 +56,8 @@ def clustercheck(
     return BAD if found.conflicts or found.problems else DONE
 
 
-def _inbox(store: StoreReader) -> Inbox:
+def inbox_of(store: StoreReader) -> Inbox:
+    """Return what is open in a store."""
     voids = [read_event(event) for event in store.events() if event.void]
     return inbox(store.cluster(), store, store.lines(), voids, lambda: map(read_event, store.events(newest_first=True)))
 
@@ -71,7 +72,7 @@ def _resolve(session: Session, given: list[str], comment: str) -> None:
             if not sign or not path:
                 raise InvalidValue(f"'{text}' is not PATH=EVENT", "'clustercheck' prints paths and events")
             choices.append((path, store.event(event).id))
-        command = resolve(choices, _inbox(store), store.cluster(), store, store.lines(), os.urandom(16))
+        command = resolve(choices, inbox_of(store), store.cluster(), store, store.lines(), os.urandom(16))
     result = session.submit(msgspec.structs.replace(command, comment=comment))
     session.report(result, f"{counted(result['writes'], 'conflict')} settled")
 

@@ -15,18 +15,21 @@ from cluster_store.core.naming import SHORT_ID_DIGITS, one_line
 
 from .parameters import Key, Machine
 from .session import say
+from .views import AsKnownBy, At, machine_in, past
 
 
-def explain(context: typer.Context, key: Key, machine: Machine = None) -> None:
+def explain(
+    context: typer.Context, key: Key, machine: Machine = None, at: At = None, as_known_by: AsKnownBy = None
+) -> None:
     """Show where a key's value comes from.
 
     Its level, who wrote it, when and why, what it overrides at other levels, and which concurrent values it beat.
     """
     values.check_key(key)
     with context.obj.read() as store, store.snapshot():
-        cluster = store.cluster()
-        asked = cluster.machine(machine).id if machine else store.me
-        explanation = explaining.explain(store, cluster, asked, key)
+        looked_at = store if at is None and as_known_by is None else past(store, at, as_known_by)
+        cluster = looked_at.cluster()
+        explanation = explaining.explain(looked_at, cluster, machine_in(looked_at, machine).id, key)
         told = explaining.to_json(explanation, cluster, lambda record: read_event(store.event(record)))
     if not explanation.stories:
         raise NotFound(

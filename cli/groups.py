@@ -49,7 +49,7 @@ def deletegroup(
     if dry_run:
         rehearsal.show(session, foreseen, f"the group {foreseen.result['name']} would go: {_moves(foreseen.result)}")
         return
-    rehearsal.summarise(foreseen, "change")
+    rehearsal.summarise(foreseen)
     if prompts.at_terminal() and not yes and not prompts.confirm(f"Delete {foreseen.result['name']} for good?"):
         raise Refused("the deletion was not confirmed", "nothing was done")
     result = session.submit(command)
@@ -57,8 +57,10 @@ def deletegroup(
 
 
 def _moves(result: Any) -> str:
-    moved = rehearsal.some(list(result["machines"]))
-    return f"{moved} to {result['to']}" if moved else f"it had no machines; {result['to']} takes who is put into it now"
+    to = result["to"]
+    if not result["machines"]:
+        return f"nobody is in it, and whoever is put there goes to {to}"
+    return f"{rehearsal.some(result['machines'])} to {to}"
 
 
 def setname(

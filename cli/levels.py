@@ -84,7 +84,7 @@ def _carry_out(session: Session, command: LevelCommand, words: tuple[str, str], 
     if dry_run:
         rehearsal.show(session, foreseen, f"{_named(foreseen.result)} would be {done}{_ways(foreseen.result)}")
         return
-    rehearsal.summarise(foreseen, "change")
+    rehearsal.summarise(foreseen)
     question = f"{imperative} {_named(foreseen.result)}{_ways(foreseen.result)}?"
     if foreseen.impact and prompts.at_terminal() and not yes and not prompts.confirm(question):
         raise Refused("it was not confirmed", "nothing was done")
@@ -93,7 +93,7 @@ def _carry_out(session: Session, command: LevelCommand, words: tuple[str, str], 
 
 
 def _named(result: Any) -> str:
-    return rehearsal.some(list(result["keys"]))
+    return rehearsal.some(result["keys"])
 
 
 def _ways(result: Any) -> str:

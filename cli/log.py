@@ -17,6 +17,7 @@ from cluster_store.core.history import Filter, came_after, describe, read_event,
 from cluster_store.core.naming import SHORT_ID_DIGITS, one_line
 from cluster_store.core.state import Appended
 
+from .commitdetail import detail_of, tell
 from .moments import Since, Until, chosen_by, local_time, machine_named
 from .session import Session, print_json, say
 
@@ -36,6 +37,7 @@ def log(
     number: Annotated[int | None, typer.Option("-n", metavar="N", min=0, help="Only the last N of these.")] = None,
     graph: Annotated[bool, typer.Option("--graph", help="Draw which changes were made side by side.")] = False,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until interrupted.")] = False,
+    detail: Annotated[bool, typer.Option("--detail", help="All about each change, as commitdetail shows it.")] = False,
 ) -> None:
     """Show who changed what, where, when and why.
 
@@ -43,8 +45,8 @@ def log(
     MACHINE#NUMBER. With --json, each line is a document.
     """
     session: Session = context.obj
-    if graph and (follow or session.as_json):
-        context.fail("--graph is a picture for people of what is there: leave --follow and --json out")
+    if graph and (follow or detail or session.as_json):
+        context.fail("--graph is a picture for people of what is there: leave --follow, --detail and --json out")
     with session.read() as store:
         with store.snapshot():
             cluster, mark = store.cluster(), (store.cluster_id, store.count)
@@ -58,9 +60,9 @@ def log(
             _draw(store, cluster, takes, number)
         else:
             for added in _chosen(store, wanted, takes, number):
-                _print(session, added, cluster)
+                _print(session, added, store, cluster, detail=detail)
     if follow:
-        _follow(session, mark, wanted.takes)
+        _follow(session, mark, wanted.takes, detail=detail)
 
 
 def _chosen(
@@ -89,7 +91,7 @@ def _draw(store: StoreReader, cluster: Cluster, takes: Callable[[Appended], bool
         say(f"{strand}  {line_of(shown[event], cluster)}")
 
 
-def _follow(session: Session, mark: tuple[str, int], takes: Callable[[Appended], bool]) -> None:
+def _follow(session: Session, mark: tuple[str, int], takes: Callable[[Appended], bool], *, detail: bool) -> None:
     """Print events as they come.
 
     The store is opened anew each time: a join puts another file in its place, whose log is told from its beginning.
@@ -103,12 +105,19 @@ def _follow(session: Session, mark: tuple[str, int], takes: Callable[[Appended],
             if now != mark:
                 cluster = store.cluster()
                 for added in filter(takes, map(read_event, store.events(mark[1] if now[0] == mark[0] else 0))):
-                    _print(session, added, cluster)
+                    _print(session, added, store, cluster, detail=detail)
                 mark = now
 
 
-def _print(session: Session, added: Appended, cluster: Cluster) -> None:
-    if session.as_json:
+def _print(session: Session, added: Appended, store: StoreReader, cluster: Cluster, *, detail: bool) -> None:
+    if detail:
+        told = detail_of(added, store, cluster)
+        if session.as_json:
+            print_json(told)
+        else:
+            tell(told)
+            say("")
+    elif session.as_json:
         print_json(to_json(added, cluster))
     else:
         say(line_of(added, cluster))

@@ -70,6 +70,7 @@ REACH: Mapping[str, Reach] = {
     "saveconfig": Reach(GUEST, files=("file",)),
     "loadconfig": Reach(OPERATOR, files=("file",)),
     "rollbackconfig": _SET,
+    "diff": _READ,
     "userconfig list": _READ,
     "userconfig new": Reach(ADMINISTRATOR, files=("key",)),
     "userconfig edit": Reach(ADMINISTRATOR, files=("key",)),
@@ -77,7 +78,8 @@ REACH: Mapping[str, Reach] = {
     # Whose password it may be is decided by the daemon.
     "passwd": _READ,
     "log": _READ,
-    "replay": _READ,
+    "commitdetail": _READ,
+    "replay": Reach(GUEST, never=("export",)),
     "verify": _READ,
 }
 #: Commands that work on this machine's files or processes, whoever asks.
@@ -106,7 +108,7 @@ def check(caller: Caller, command: str, parameters: Mapping[str, Any]) -> None:
                 )
     for name in reach.never:
         if parameters.get(name):
-            raise Refused(f"'{command}' cannot run other programs for a login", "do that on the login host")
+            raise Refused(f"'{command}' with that option works on the login host only", "leave it out, or run it there")
 
 
 def refuse_store() -> None:

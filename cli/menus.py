@@ -184,6 +184,8 @@ def _delete_group(cluster: Cluster) -> Words:
 
 def _remove_machine(cluster: Cluster) -> Words:
     machines = choose_several("Which machines are to leave the cluster for good?", _machines(cluster))
+    if len(machines) == len(cluster.machines):
+        note(f"These are all machines of the cluster {cluster.name}: it is dissolved.")
     return ["removemachine", *machines]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -102,8 +102,8 @@ def mode_of(level: Level, cluster: Cluster, me: MachineId) -> str:
     if not cluster.name:
         return _of_machine(cluster, me)
     kind, _, owner = level.partition("/")
-    alive = {"group": [*cluster.groups], "machine": [*cluster.machines]}.get(kind, [])
-    return show_level(level, cluster) if owner in alive else CLUSTER
+    alive: Mapping[str, Collection[str]] = {"group": cluster.groups, "machine": cluster.machines}
+    return show_level(level, cluster) if owner in alive.get(kind, ()) else CLUSTER
 
 
 # --- what is remembered ------------------------------------------------------------------------------------

@@ -8,9 +8,12 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(task: str) -> Iterator[Callable[[str, int, int], None]]:
-    """Give what is called with what is being done, how much of it is done, and how much there is."""
-    if not sys.stderr.isatty():
+def progress_bar(task: str, *, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """Give what is called with what is being done, how much of it is done, and how much there is.
+
+    ``quiet``: show nothing, because the command tells its steps itself.
+    """
+    if quiet or not sys.stderr.isatty():
         yield lambda *_: None
         return
     from rich.console import Console

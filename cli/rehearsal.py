@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -66,16 +66,18 @@ def _tell(rehearsal: Rehearsal) -> None:
         print_table(["key", "now", "then", "from"], [[cell or "" for cell in row] for row in rows])
 
 
-def summarise(rehearsal: Rehearsal, verb: str) -> None:
-    """Tell in a line for each group of machines whose effective values change, for example ``changes on mx2: a, b``."""
+def summarise(rehearsal: Rehearsal, verb: str = "change") -> None:
+    """Tell whose effective values change, and which, in a line for all machines with whom it is the same keys."""
+    alike: dict[tuple[str, ...], list[str]] = {}
     for one in rehearsal.impact:
-        keys = some([change["key"] for change in one["changes"]])
-        note(f"effective values {verb} on {some(one['machines'])}: {keys}")
+        alike.setdefault(tuple(change["key"] for change in one["changes"]), []).extend(one["machines"])
+    for keys, machines in alike.items():
+        note(f"effective values {verb} on {some(machines)}: {some(keys)}")
 
 
-def some(names: list[str]) -> str:
+def some(names: Sequence[str]) -> str:
     """Return names for a sentence: the first of them, and how many more there are."""
-    shown = names[:_NAMED_MAX]
+    shown = list(names[:_NAMED_MAX])
     return ", ".join(shown + [f"{len(names) - len(shown)} more"] * (len(names) > len(shown)))
 
 

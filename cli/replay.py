@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -11,12 +12,14 @@ import typer
 from cluster_store.core.errors import InvalidValue
 from cluster_store.core.naming import counted
 from cluster_store.core.state import Appended
+from cluster_store.exporting import Export
 from cluster_store.replaying import Replayed
 from cluster_store.replaying import replay as rebuild
 
 from .failures import BAD, DONE
 from .log import line_of
 from .moments import Until, chosen_by, events_until, moment_of
+from .progress import progress_bar
 from .session import Session, note, say
 
 
@@ -30,11 +33,17 @@ def replay(
         float | None,
         typer.Option("--speed", metavar="X", help="X times as fast as it happened; otherwise as fast as it can."),
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="DIR", help="Write each event to a file there, for outside auditors."),
+    ] = None,
 ) -> int:
     """Rebuild the state event by event, and compare it.
 
-    Every record passes the same checks as when it first came, its seal among them. Prints each step and ends with the
-    digest, that of the store too. Exit status 3: the records do not come to what the store says.
+    Every record passes the same checks as when it first came, its seal among them. The state is made twice, through
+    the documents and from the envelopes alone. Prints each step and ends with the digest, that of the store too. Exit
+    status 3: the records do not come to what the store says. With --export the steps are written to files, beside a
+    program that checks them and needs nothing of this one.
     """
     if speed is not None and not speed > 0:
         raise InvalidValue(f"{speed} is no speed", "give a number above 0: 1 is as fast as it happened")
@@ -45,17 +54,25 @@ def replay(
         cluster = store.cluster()
         shows = chosen_by(begin, None, store)
         pace = Pace(speed)
+        exported = Export(export) if export is not None else None
         told = 0
 
         def step(added: Appended) -> None:
             nonlocal told
             told += 1
-            if shows(added):
+            progress("replaying", told, total)
+            if exported is not None:
+                exported.add(added)
+            elif shows(added):
                 pace.wait_for(added)
                 if not session.as_json:
                     say(f"{told:>{len(str(total))}}/{total}  {line_of(added, cluster)}")
 
-        outcome = rebuild(store, step, wanted)
+        with progress_bar("replaying", quiet=exported is None and not session.as_json) as progress:
+            outcome = rebuild(store, step, wanted)
+        if exported is not None:
+            exported.finish(store.cluster_id, complete=wanted is None)
+            note(f"{counted(told, 'event')} exported to {export}: 'python3 verify.py' there checks them")
     session.show(_to_json(outcome), lambda: _tell(outcome))
     return DONE if outcome.agrees else BAD
 

@@ -13,7 +13,7 @@ import typer
 from cluster_store.core.cluster import Cluster
 from cluster_store.core.commands import RollBackConfig
 from cluster_store.core.errors import NotFound
-from cluster_store.core.history import describe, plain, read_event, written_to_json
+from cluster_store.core.history import FindEvent, describe, plain, read_event, written_to_json
 from cluster_store.core.naming import SHORT_ID_DIGITS, counted, excerpt, one_line, show_level, show_path
 from cluster_store.core.registers import split_setting
 from cluster_store.core.rollback import Change, Rollback, can_be_taken_back, key_of, plan, value_of
@@ -48,11 +48,11 @@ def rollbackconfig(
     dry_run: DryRun = False,
     comment: Comment = "",
 ) -> None:
-    """Give settings back the values that they had before some events.
+    """Take changes of settings back, as a new change.
 
-    That is one new event, which can itself be taken back. What was changed again later is kept and listed. Groups,
-    machines and users stay as they are: only settings are taken back. --dry-run shows each value, now and then, and
-    whose effective values change.
+    Settings get the values that they had before some events. A rollback can itself be taken back. What was changed
+    again later is kept and listed. Groups, machines and users stay as they are: only settings are taken back.
+    --dry-run shows each value, now and then, and whose effective values change.
     """
     session: Session = context.obj
     named = [one for one in (event, to, last, machine) if one is not None]
@@ -65,8 +65,7 @@ def rollbackconfig(
         rollback = plan(log, chosen, store, store.salted, force=force)
         if not rollback.events and not rollback.left:
             raise NotFound("there is nothing to take back", "'cluster-store log' shows the changes")
-        by_id = {added.record.id: added for added in log() if added.record.id in _named_in(rollback)}
-        told = _to_json(rollback, cluster, by_id)
+        told = _to_json(rollback, cluster, lambda record: read_event(store.event(record)))
     command = RollBackConfig(
         events=tuple(added.record.id for added in rollback.events),
         restorations=rollback.restorations,
@@ -74,7 +73,8 @@ def rollbackconfig(
     )
     foreseen = rehearsal.rehearse(session, command)
     if dry_run:
-        note(f"{_sentence(rollback)} would be taken back; nothing was changed")
+        would = f"{_sentence(rollback)} would be taken back" if foreseen.changes else "nothing would change"
+        note(f"{would}; nothing was changed")
         document = {**told, "dry_run": True, "changed": foreseen.changes, "impact": foreseen.impact}
         session.show(document, partial(_tell, told))
         rehearsal.summarise(foreseen, "would change")
@@ -118,15 +118,11 @@ def _chosen(
 # --- for scripts ---
 
 
-def _named_in(rollback: Rollback) -> set[str]:
-    return {change.now.id for change in rollback.kept if change.now is not None}
-
-
-def _to_json(rollback: Rollback, cluster: Cluster, by_id: dict[Any, Appended]) -> dict[str, Any]:
+def _to_json(rollback: Rollback, cluster: Cluster, find: FindEvent) -> dict[str, Any]:
     kept = []
     for change in rollback.kept:
-        by = by_id.get(change.now.id) if change.now is not None else None
-        kept.append({**_change(change, cluster), "by": written_to_json(by, cluster) if by is not None else None})
+        by = written_to_json(find(change.now.id), cluster) if change.now is not None else None
+        kept.append({**_change(change, cluster), "by": by})
     return {
         "events": [added.record.id for added in rollback.events],
         "changes": [_change(change, cluster) for change in rollback.changes],
@@ -179,14 +175,15 @@ def _warn(told: dict[str, Any]) -> None:
         who = f", by {by['user']} on {by['machine']}#{by['seq']}" if by is not None else ""
         note(
             one_line(
-                f"kept: {_key(change)} at {change['level']} is {_text(change, 'now')} since{who}; "
-                f"before it was {_text(change, 'then')}"
+                f"kept: {_key(change)} at {change['level']} is {_text(change, 'now')}{who}; "
+                f"before that event it was {_text(change, 'then')}"
             )
         )
     if told["kept"]:
         note("--force takes these back too")
     for change in told["lost"]:
-        note(one_line(f"left out: the secret {_key(change)} at {change['level']}: its value of then is not here"))
+        shown = one_line(f"{_key(change)} at {change['level']}")
+        note(f"left out: the secret {shown}: its value of then is not here, or not for you")
     for event in told["left"]:
         what = one_line(f"{event['machine']}#{event['seq']} ({event['event'][:SHORT_ID_DIGITS]}): {event['text']}")
         note(f"not taken back, being no change of settings alone: {what}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from cluster_store.core.errors import ClusterStoreError, Refused
+from cluster_store.core.naming import counted
 from cluster_store.core.registers import CLUSTER
 from cluster_store.core.roles import ADMINISTRATOR
 
@@ -123,8 +124,16 @@ def _look(session: Session) -> tuple[Cluster, MachineId]:
     return cluster, me
 
 
-def prompt_of(cluster: Cluster, me: MachineId, mode: str | None) -> str:
-    """Return the prompt: the mode, and that this machine is detached where it is."""
+def waiting(session: Session) -> int:
+    """Return how many conflicts wait for somebody."""
+    from cluster_store.core.conflicts import conflicts
+
+    with session.read() as store:
+        return len(conflicts(store))
+
+
+def prompt_of(cluster: Cluster, me: MachineId, mode: str | None, conflicts: int = 0) -> str:
+    """Return the prompt: the mode, that this machine is detached where it is, and how many conflicts are open."""
     machine = cluster.machine_or_removed(me)
     name = machine.hostname if machine else me
     if not cluster.name:
@@ -132,7 +141,8 @@ def prompt_of(cluster: Cluster, me: MachineId, mode: str | None) -> str:
     kind, _, owner = (mode or "cluster").partition(":")
     shown = f"{kind.capitalize()} {owner or (cluster.name if kind == 'cluster' else name)}"
     detached = f", {name} is detached" if machine is not None and machine.detached else ""
-    return f"({shown}{detached})> "
+    told = f", {counted(conflicts, 'conflict')}" if conflicts else ""
+    return f"({shown}{detached}{told})> "
 
 
 def _typed(session: Session) -> Iterator[str]:
@@ -146,7 +156,7 @@ def _typed(session: Session) -> Iterator[str]:
     while True:
         try:
             cluster, me = _look(session)
-            prompt = prompt_of(cluster, me, session.mode)
+            prompt = prompt_of(cluster, me, session.mode, waiting(session))
             completer = WordCompleter(_words(session, cluster), sentence=False, ignore_case=True, WORD=True)
         except ClusterStoreError as error:
             complain(error.message, error.hint)

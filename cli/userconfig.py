@@ -15,6 +15,7 @@ from cluster_store.core import public_keys
 from cluster_store.core.cluster import Cluster, User
 from cluster_store.core.commands import AddUser, ChangeUser, DeleteUser
 from cluster_store.core.errors import InvalidValue, NotFound, Refused
+from cluster_store.core.naming import show_login
 
 from . import prompts
 from .parameters import Comment, PasswordStdin
@@ -44,10 +45,11 @@ def list_(context: typer.Context) -> None:
     """Show who may log in, as what, and how."""
     with context.obj.read() as store:
         cluster = store.cluster()
-    shown = [_shown(user, cluster) for user in sorted(cluster.users.values(), key=lambda user: (user.name.casefold(), user.id))]
+    users = sorted(cluster.users.values(), key=lambda user: (user.name.casefold(), user.id))
+    shown = [_shown(user, cluster) for user in users]
 
     def words() -> None:
-        rows = [[user["name"], user["role"], _way_in(user), user["id"]] for user in shown]
+        rows = [[user.name, user.role, _login(user, cluster), user.id] for user in users]
         print_table(["name", "role", "logs in with", "id"], rows)
         keys = [
             [user["name"], key["kind"], key["fingerprint"], key["comment"]] for user in shown for key in user["keys"]
@@ -161,12 +163,9 @@ def _shown(user: User, cluster: Cluster) -> dict[str, Any]:
     }
 
 
-def _way_in(user: dict[str, Any]) -> str:
-    """Say how somebody logs in."""
-    if user["ambiguous"]:
-        return "nothing: another user has the same name"
-    ways = ["password"] * user["password"] + ["key"] * bool(user["keys"])
-    return (" and " if user["both"] else " or ").join(ways) or "nothing"
+def _login(user: User, cluster: Cluster) -> str:
+    alone = len(cluster.users_named(user.name)) == 1
+    return show_login(user) if alone else "nothing: another user has the same name"
 
 
 def _read_keys(context: typer.Context, files: list[Path], *, password_stdin: bool) -> tuple[str, ...]:

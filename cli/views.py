@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Protocol
 
@@ -18,7 +18,6 @@ from .session import Session
 if TYPE_CHECKING:
     from cluster_store.adapters.sqlite_reader import StoreReader
     from cluster_store.core.past import Past
-    from cluster_store.core.state import Appended
 
 At = Annotated[
     str | None,
@@ -54,41 +53,25 @@ def past(store: StoreReader, at: str | None, known_by: str | None = None) -> Pas
     Of another machine is known what its own records prove that it had seen; of this one, when it learnt of each.
     """
     from cluster_store.core.history import read_event
-    from cluster_store.core.past import past_of
+    from cluster_store.core.past import Moment, belongs, past_of
 
-    until, chosen = _chosen(store, at, known_by)
-    found = past_of(map(read_event, store.events(until=until, newest_first=True)), chosen, store.me, store.secret)
+    from .moments import machine_named, moment_of
+
+    machine = machine_named(known_by, store.cluster()) if known_by is not None else None
+    moment = until = None
+    if at is not None:
+        named = moment_of(at, store)
+        event = read_event(store.event(named.event)) if named.event is not None else None
+        moment = Moment(event, named.time)
+        if event is not None and machine in (None, store.me, event.record.envelope.machine):
+            # What is behind it in the log is no part of what it came after.
+            until = event.position
+    newest_first = map(read_event, store.events(until=until, newest_first=True))
+    found = past_of(newest_first, belongs(moment, machine, store.me), store.me, store.secret)
     if not found.records:
         who = "nothing had happened" if known_by is None else f"{known_by} knew nothing"
         raise NotFound(f"{who} by {at}", "'cluster-store log' shows when the first event was")
     return found
-
-
-def _chosen(store: StoreReader, at: str | None, known_by: str | None) -> tuple[int | None, Callable[[Appended], bool]]:
-    """Return up to which position of the log to look, and what says which events belong there for their own sake."""
-    from .moments import machine_named, moment_of
-
-    machine = machine_named(known_by, store.cluster()) if known_by is not None else None
-    if at is None:
-        return None, lambda added: added.record.envelope.machine == machine
-    moment = moment_of(at, store)
-    if moment.event is None:
-        time = moment.time
-        if machine == store.me:
-            return None, lambda added: added.learnt <= time
-        return (
-            None,
-            lambda added: added.record.envelope.time <= time and machine in (None, added.record.envelope.machine),
-        )
-    from cluster_store.core.history import read_event
-
-    event = read_event(store.event(moment.event))
-    own = event.record.envelope
-    if machine is None or machine == own.machine:
-        return event.position, lambda added: added.position == event.position
-    if machine == store.me:
-        return event.position, lambda _: True
-    return None, lambda added: added.record.envelope.machine == machine and added.record.envelope.time <= own.time
 
 
 def machine_in(shown: View, name: str | None) -> Machine:

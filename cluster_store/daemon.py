@@ -174,6 +174,7 @@ async def serve(folder: StoreFolder, ready: Callable[[dict[str, Any]], None]) ->
     keys = _load_keys(folder)
     host = Host(folder, keys, await _open(folder, keys))
     stop = asyncio.Event()
+    host.node.on_failure = stop.set
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
@@ -183,6 +184,8 @@ async def serve(folder: StoreFolder, ready: Callable[[dict[str, Any]], None]) ->
         try:
             ready(host.about())
             await stop.wait()
+            if host.node.failure is not None:
+                raise host.node.failure
         finally:
             housekeeping.cancel()
             server.close()
@@ -420,7 +423,8 @@ class Host:
         finally:
             self.keys = Keys.load(self.folder.keys)
             self.__dict__.pop("transport", None)
-            self.node = await _open(self.folder, self.keys)
+            stop, self.node = self.node.on_failure, await _open(self.folder, self.keys)
+            self.node.on_failure = stop
             self.service = Service(self.node, resolver=self.resolver)
             if online:
                 await self.go_online()

@@ -62,21 +62,21 @@ class Doorkeeper:
         announced = self._node.replica.cluster.announced.values()
         return next((one.hostname for one in announced if one.key == client_key), None)
 
-    def _person(self, user: str) -> User | None:
-        """Return the one who has a name. One that two users have cannot log in until that is settled."""
+    def person(self, user: str) -> User | None:
+        """See ``Gatekeeper``. A name that two users have lets nobody in until that is settled."""
         found = self._node.replica.cluster.users_named(user)
         return found[0] if len(found) == 1 else None
 
     def has_key(self, user: str, key: str) -> bool:
         """See ``Gatekeeper``."""
-        person = self._person(user)
+        person = self.person(user)
         kind, _, data = key.partition(" ")
         keys = public_keys.of_lines(person.keys) if person else []
         return any((known.kind, known.data) == (kind, data) for known in keys)
 
     def needs_both(self, user: str) -> bool:
         """See ``Gatekeeper``."""
-        person = self._person(user)
+        person = self.person(user)
         return person is None or person.both
 
     async def check_password(self, user: str, password: str, source: str) -> bool:
@@ -85,7 +85,7 @@ class Doorkeeper:
         failures = self._failures.get(place, 0)
         if failures >= _FREE_FAILURES:
             await asyncio.sleep(min(2.0 ** (failures - _FREE_FAILURES), _DELAY_MAX_S))
-        person = self._person(user)
+        person = self.person(user)
         # An unknown one takes as long as a known one.
         stored = person.password if person else ""
         if await self._verify(stored, password):
@@ -107,7 +107,7 @@ class Doorkeeper:
 
     async def on_request(self, user: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """See ``Gatekeeper``."""
-        person = self._person(user)
+        person = self.person(user)
         try:
             return {"result": await self._answer(person.name if person else user, request)}
         except ClusterStoreError as error:

@@ -80,7 +80,16 @@ async def ask(
     }
     host, port = invitation.host, invitation.port
     if invitation.ccs:
-        reply = await transport.ask_by_key(host, port, accept_key, request)
+        try:
+            reply = await transport.ask_by_key(host, port, accept_key, request)
+        except LinkError as error:
+            if error.state != "authentication failed":
+                raise
+            raise LinkError(
+                error.state,
+                f"{error.message}: it is not announced there, or that is not the CCS port",
+                "'clusterconfig prepjoin print' here shows what to give on a member",
+            ) from error
     else:
         reply = await transport.ask(host, port, invitation.user, invitation.password, accept_key, request)
     error = reply.get("error")

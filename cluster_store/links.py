@@ -162,8 +162,12 @@ class Links:
         address = address_of(member, cluster)
         try:
             link = await self._transport.dial(address)
+        except Malformed as error:
+            # What is on record for it is no address or no key: any member can have written it.
+            self._note_failure(machine, "unreachable", error.message)
+            return False
         except LinkError as error:
-            self._note(machine, error.state, error.message)
+            self._note_failure(machine, error.state, error.message)
             other = self._other_port(member, address.port)
             if error.state != "unreachable" or other is None:
                 return False
@@ -200,12 +204,12 @@ class Links:
             await self._node.feed(LinkUp(opened.number, link.peer, self._node.now()))
             await self._receive(opened)
         except LinkError as error:
-            opened.state, opened.reason = error.state, error.message
+            opened.broke(error.state, error.message)
         except Malformed as error:
-            opened.state, opened.reason = "dropped", f"the peer sent {error.message}"[:REASON_CHARS_MAX]
+            opened.broke("dropped", f"the peer sent {error.message}"[:REASON_CHARS_MAX])
             logger.warning("the link with %s was dropped: %s", link.peer, one_line(opened.reason))
         except ClusterStoreError as error:
-            opened.state, opened.reason = "dropped", error.message
+            opened.broke("dropped", error.message)
         finally:
             sender.cancel()
             watcher.cancel()
@@ -265,6 +269,11 @@ class Links:
         if session.in_flight:
             return f"it has acknowledged {session.acked_batches} batches, and none of those behind them"
         return None
+
+    def _note_failure(self, machine: MachineId, state: str, reason: str) -> None:
+        """Remember why a machine could not be dialled, unless it has dialled this one meanwhile: then it is linked."""
+        if machine not in self._by_peer:
+            self._note(machine, state, reason)
 
     def _note(self, machine: MachineId, state: str, reason: str) -> None:
         status = self.status.setdefault(machine, PeerStatus())

@@ -98,6 +98,9 @@ class Node:
         self._closing = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Condition()
+        #: Why nothing can be written any more, and who is to be told.
+        self.failure: Exception | None = None
+        self.on_failure: Callable[[], None] = lambda: None
         self._writer = asyncio.create_task(self._write())
 
     async def start(self) -> None:
@@ -159,10 +162,6 @@ class Node:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        unanswered: list[asyncio.Future[Any]] = [*self._requests.values(), *(done for _, done in self._batches)]
-        for future in unanswered:
-            if not future.done():
-                future.set_exception(_stopping())
         try:
             await self.documents.close()
         except (EngineError, StoreError) as error:
@@ -174,11 +173,26 @@ class Node:
     # --- the writer --------------------------------------------------------------------------------
 
     async def _write(self) -> None:
-        while not self._closing:
-            await self._work.wait()
-            self._work.clear()
-            while (self._commands or self._batches) and not self._closing:
-                await self._write_once()
+        try:
+            while not self._closing:
+                await self._work.wait()
+                self._work.clear()
+                while (self._commands or self._batches) and not self._closing:
+                    await self._write_once()
+        except Exception as error:
+            # A fault of this program. What is durable is right, what is in memory may not be: whoever runs this ends.
+            logger.critical("the writer failed", exc_info=True)
+            self.failure = error
+            self.on_failure()
+        finally:
+            self._closing = True
+            self._refuse_unanswered()
+
+    def _refuse_unanswered(self) -> None:
+        unanswered: list[asyncio.Future[Any]] = [*self._requests.values(), *(done for _, done in self._batches)]
+        for future in unanswered:
+            if not future.done():
+                future.set_exception(_stopping())
 
     async def _write_once(self) -> None:
         if self._commands:

@@ -73,10 +73,15 @@ class OpenLink:
             while (message := await self._outbox.get()) is not None:
                 await self.link.send(wire.encode(message))
         except LinkError as error:
-            self.state, self.reason = error.state, error.message
+            self.broke(error.state, error.message)
         except ClusterStoreError as error:
-            self.state, self.reason = "dropped", error.message
+            self.broke("dropped", error.message)
         await self.link.close()
+
+    def broke(self, state: str, reason: str) -> None:
+        """Take note of why the link ends, unless that was decided here before."""
+        if not self.closing:
+            self.state, self.reason = state, reason
 
     async def watch(self, debt: Callable[[], object], patience: float) -> None:
         """Close the link when it is given up, or its peer does not move.

@@ -163,6 +163,9 @@ class Gatekeeper(Protocol):
     async def check_password(self, user: str, password: str, source: str) -> bool:
         """Say whether a person may log in. ``source`` is the peer's address; failures are slowed down by the node."""
 
+    def person(self, user: str) -> object:
+        """Return who has a name now, None for nobody; equal for as long as nothing about them changes."""
+
     def has_key(self, user: str, key: str) -> bool:
         """Say whether a person may log in with this OpenSSH public key line, once it is proven to be theirs."""
 

@@ -50,10 +50,10 @@ def hold(command: str, given: list[Answer], folder: Path, environment: Mapping[s
     try:
         for answer in given:
             child.expect_exact(f"{answer.prompt} ")
-            screen += child.before + child.after
+            screen += f"{child.before}{child.after}"
             child.sendline((folder / "password").read_text().strip() if answer.typed is None else answer.typed)
         child.expect(pexpect.EOF)
-        screen += child.before
+        screen += f"{child.before}"
     except (pexpect.TIMEOUT, pexpect.EOF):
         raise AssertionError(f"{command}: not asked as the page shows\n{screen}{child.before}") from None
     finally:

@@ -21,6 +21,7 @@ CLUSTERING = ROOT / "docs" / "clustering.md"
 RECOVERY = ROOT / "docs" / "recovery.md"
 USERS = ROOT / "docs" / "users.md"
 SIMULATION = ROOT / "docs" / "simulation.md"
+HISTORY = ROOT / "docs" / "history.md"
 
 
 def free_ports(count: int) -> list[int]:
@@ -82,6 +83,20 @@ def test_the_readme_is_as_it_says(tmp_path: Path) -> None:
     run(tmp_path, TWO_MACHINES + README.read_text(encoding="utf-8"))
 
 
+#: What comes before the page on history, as it says in words.
+ONE_MACHINE = """
+```console
+$ init() { cluster-store init --hostname mx1.example.com --interface Management=127.0.0.1 "$@" > init.txt 2>&1; }
+mx1$ init --ssh-port 20022 --ccs-port 20122 && cluster-store clusterconfig create americas 2> create.txt
+```
+"""
+
+
+def test_the_page_on_history_is_as_it_says(tmp_path: Path) -> None:
+    """Changes looked at, as they were, compared, taken back, and given to an auditor: each prints what is shown."""
+    run(tmp_path, ONE_MACHINE + HISTORY.read_text(encoding="utf-8"))
+
+
 def test_the_page_on_simulation_is_as_it_says(tmp_path: Path) -> None:
     """Seeds pass, a run is drawn, and the log of a member of a cluster is rehearsed with."""
     asyncio.run(stored_collision(tmp_path))
@@ -104,6 +119,8 @@ def test_no_page_shows_a_terminal_that_nobody_runs() -> None:
         CLUSTERING,
         RECOVERY,
         SIMULATION,
+        HISTORY,
+        USERS,
     }
 
 

@@ -236,6 +236,34 @@ async def test_connstatus_tells_the_truth(trio: Trio) -> None:
     await wait_until_async(lambda: states()["b"] == "connected")
 
 
+async def test_a_dial_that_fails_late_does_not_hide_the_link_that_came_in(
+    trio: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that dialled this one while this one tried in vain to reach it is connected, and is called so."""
+    dialling, given_up = asyncio.Event(), asyncio.Event()
+
+    async def dial(_peer: PeerAddress) -> None:
+        dialling.set()
+        await given_up.wait()
+        given_up.clear()
+        raise LinkError("unreachable", "no answer within 10 s")
+
+    def state() -> str:
+        return next(row["state"] for row in trio.a.service.connstatus()["machines"] if row["hostname"] == "b")
+
+    monkeypatch.setattr(trio.a.transport, "dial", dial)
+    await trio.b.end()
+    await dialling.wait()
+    await trio.b.open()
+    await trio.b.listen()
+    await wait_until_async(lambda: state() == "connected")
+    given_up.set()
+    await wait_until_async(lambda: not given_up.is_set())
+    await trio.a.set("after", "1")
+    await trio.b.has("after", "1")
+    assert state() == "connected"
+
+
 @pytest.mark.parametrize("over", ["ssh", "ccs"])
 async def test_a_machine_that_was_away_while_the_ports_changed_finds_its_way_back(trio: Trio, over: str) -> None:
     """It listens and dials where all did before; the others look for it there too."""

@@ -94,3 +94,20 @@ async def test_a_restart_goes_on_where_the_log_ends(site: Site) -> None:
     await site.set("b", "2")
     assert [added.record.envelope.seq for added in site.log.records] == [1, 2, 3]
     assert site.get("a") == "1"
+
+
+async def test_a_fault_of_the_program_leaves_nobody_waiting(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the node is told, to begin anew with what is durable; all callers get an answer."""
+    told = asyncio.Event()
+    site.node.on_failure = told.set
+
+    def failing(_given: object) -> None:
+        raise KeyError("a fault")
+
+    monkeypatch.setattr(site.node.replica, "step", failing)
+    results = await asyncio.gather(site.set("a", "1"), site.set("b", "1"), return_exceptions=True)
+    assert all(isinstance(result, StoreError) for result in results)
+    assert told.is_set()
+    assert isinstance(site.node.failure, KeyError)
+    with pytest.raises(StoreError):
+        await site.set("c", "1")

@@ -36,7 +36,7 @@ PATIENCE_S = 40.0
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PROMPT = re.compile(r"(\w*)\$ (.*)")
 _LOOKING = re.compile(
-    r"(?:\S+ )?(?:clusterconfig )?(?:get|status|list|connstatus|clustercheck|explain|log|showconfig)\b"
+    r"(?:\S+ )?(?:clusterconfig )?(?:get|status|list|connstatus|clustercheck|explain|log|showconfig|communication$)\b"
 )
 #: Forms that are never bound: two times or counts may be equal, or not.
 _UNBOUND = ("time", "count")

@@ -153,7 +153,8 @@ class _Exchange:
             await asyncio.wait({finished, gone, over, idle}, return_when=asyncio.FIRST_COMPLETED)
             typing.cancel()
             if finished.done():
-                self._conversation.finish(_status(await self._started.process.wait()))
+                await finished
+                self._conversation.finish(_status(self._started.process.returncode or 0))
             elif gone.done():
                 self._conversation.finish(1)
             elif over.done():

@@ -190,7 +190,7 @@ class _Call:
         try:
             async with asyncio.timeout(self._times.connect):
                 connection = await self._connect(None)
-        except (asyncssh.Error, OSError, UnicodeError) as error:
+        except (asyncssh.Error, OSError, ValueError) as error:
             if self._client.offered:
                 return self._client.offered
             raise self._translate(error, "", "") from error
@@ -219,7 +219,7 @@ class _Call:
                 except BaseException:
                     connection.abort()
                     raise
-        except (asyncssh.Error, OSError, UnicodeError) as error:
+        except (asyncssh.Error, OSError, ValueError) as error:
             raise self._translate(error, pinned, who) from error
         return stream
 
@@ -270,7 +270,7 @@ class _Call:
 
     def _translate(self, error: Exception, pinned: str, who: str) -> LinkError:
         match error:
-            case socket.gaierror() | UnicodeError():
+            case socket.gaierror() | ValueError():
                 return link_errors.no_such_name(self.where, link_errors.reason(error))
             case TimeoutError() if self._logging_in:
                 return link_errors.dropped(self.where, f"no answer to the login within {self._times.login:g} s")

@@ -16,6 +16,13 @@ from cluster_store.ports import Terminal
 _PIECE_BYTES = 32 * 1024
 
 
+class _Forgetful(dict[bytes, bytes]):
+    """What asyncssh keeps a client's environment in: none of it is used here, and it would be kept without a bound."""
+
+    def __setitem__(self, name: bytes, value: bytes) -> None:
+        """Forget it."""
+
+
 class TalkingStream(FrameStream, asyncssh.SSHServerSession[bytes]):
     """A channel that carries either frames or what somebody types and reads."""
 
@@ -28,6 +35,11 @@ class TalkingStream(FrameStream, asyncssh.SSHServerSession[bytes]):
         self.conversation: SshConversation | None = None
 
     # --- what asyncssh calls ---
+
+    def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:  # type: ignore[override]
+        """The channel is open."""
+        super().connection_made(chan)
+        chan._env = _Forgetful()  # noqa: SLF001 - asyncssh asks nobody whether it should be kept
 
     def pty_requested(
         self, term_type: str, term_size: tuple[int, int, int, int], term_modes: Mapping[int, int]

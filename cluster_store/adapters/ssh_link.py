@@ -52,7 +52,7 @@ ALGORITHMS: dict[str, Any] = {
     "encryption_algs": "aes128-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-gcm@openssh.com",
     "mac_algs": "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com",
     "compression_algs": None,
-    "signature_algs": "ssh-ed25519,ecdsa-sha2-nistp*,rsa-sha2-512,rsa-sha2-256",
+    "signature_algs": "ssh-ed25519,ecdsa-sha2-nistp*,sk-ssh-*,sk-ecdsa-*,rsa-sha2-512,rsa-sha2-256",
 }
 
 _HEADER_BYTES = 4

@@ -97,7 +97,7 @@ class SshListener:
                 max_pktsize=PACKET_BYTES,
                 **ALGORITHMS,
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise Refused(
                 f"cannot listen on {host_port(address, port)}: {link_errors.reason(error)}",
                 "Choose an address of this machine and a free port; ports below 1024 need special rights.",
@@ -137,7 +137,9 @@ class SshListener:
         """Take a connection that is logged in out of the strangers. Of too many of one machine the oldest go."""
         self._strangers.pop(guest, None)
         if guest.machine is not None:
-            its_own = [other for other in self._guests if other.machine == guest.machine]
+            # A stranger that only named the machine's key is not the machine.
+            known = (other for other in self._guests if other not in self._strangers)
+            its_own = [other for other in known if other.machine == guest.machine]
             for other in its_own[:-CONNECTIONS_PER_MACHINE_MAX]:
                 other.connection.abort()
 
@@ -178,6 +180,8 @@ class _Guest(asyncssh.SSHServer):
         #: What a person has proven so far, and the means whose proof is under way.
         self._proven: set[str] = set()
         self._means = ""
+        #: Who they were when they began to log in.
+        self._person: object = None
         self._session: _Session | None = None
         self._idle: asyncio.TimerHandle | None = None
 
@@ -199,6 +203,7 @@ class _Guest(asyncssh.SSHServer):
     def begin_auth(self, username: str) -> bool:
         self._user, self.machine, self._announced = username, None, None
         self._proven = set()
+        self._person = self._listener.gatekeeper.person(username)
         return True
 
     @property
@@ -241,6 +246,11 @@ class _Guest(asyncssh.SSHServer):
         else:
             await self._log_in()
 
+    @property
+    def _is_unchanged(self) -> bool:
+        # What was proven before somebody's password was changed must not be kept for afterwards.
+        return self._listener.gatekeeper.person(self._user) == self._person
+
     def _proven_enough(self) -> bool:
         both = self._listener.gatekeeper.needs_both(self._user)
         return self._proven == {KEY, PASSWORD} if both else bool(self._proven)
@@ -281,7 +291,7 @@ class _Guest(asyncssh.SSHServer):
             return self._serve_link(SshLink(self.machine, self._where, self._session))
         if subsystem == REQUEST_SUBSYSTEM and self._announced is not None:
             return self._serve_request(self._session, announced_user(self._announced))
-        if subsystem == REQUEST_SUBSYSTEM and self._is_person and PASSWORD in self._proven:
+        if subsystem == REQUEST_SUBSYSTEM and PASSWORD in self._proven and self._is_person and self._is_unchanged:
             return self._serve_request(self._session, self._user)
         return None
 
@@ -308,6 +318,9 @@ class _Guest(asyncssh.SSHServer):
     async def _serve_conversation(self, conversation: SshConversation) -> None:
         self.busy()
         try:
+            if not self._is_unchanged:
+                conversation.finish(1, "your user was changed meanwhile: log in again")
+                return
             # Whoever shows something to a person who has gone hears of it by an error.
             with contextlib.suppress(PeerError):
                 await self._listener.gatekeeper.on_conversation(conversation)

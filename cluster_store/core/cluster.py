@@ -7,7 +7,7 @@ rule here that makes every reader see the same answer (docs/ARCHITECTURE.md, "Ru
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -174,8 +174,14 @@ class Cluster(msgspec.Struct):
     def group(self, name: str) -> Group:
         """Return a live group by name (any case) or id. Raises NotFound or Refused (ambiguous)."""
         found = [group for group in self.groups.values() if _same(group.name, name)]
-        found = found or [group for group in self.groups.values() if group.id == name]
-        return _only(found, "group", name, [group.name for group in self.groups.values()])
+        found = found or [group for group in self.groups.values() if name in (group.id, f"{group.id}{_FIRST}")]
+        known = [group.name for group in self.groups.values()]
+        return _only(found, "group", name, known, lambda group: self.group_address(group.id))
+
+    def group_address(self, group: GroupId) -> str:
+        """Return the id of a group as commands take it: with ``~1`` behind it where it is another one's name."""
+        names = [other.name for other in self.groups.values() if other.id != group]
+        return f"{group}{_FIRST}" if any(_same(name, group) for name in names) else group
 
     def user(self, name: str) -> User:
         """Return a user by name (any case), or by id where several have the name. Raises NotFound or Refused."""
@@ -226,8 +232,9 @@ class Cluster(msgspec.Struct):
                 )
             return CLUSTER
         if kind.lower() == "group" and name:
-            if name in self.deleted_groups and not any(_same(group.name, name) for group in self.groups.values()):
-                return group_level(GroupId(name))
+            gone = GroupId(name.removesuffix(_FIRST))
+            if gone in self.deleted_groups and not any(_same(group.name, name) for group in self.groups.values()):
+                return group_level(gone)
             return group_level(self.group(name).id)
         if kind.lower() == "machine" and name:
             if name in self.removed:
@@ -236,20 +243,25 @@ class Cluster(msgspec.Struct):
         raise Refused(f"'{text}' is no level", "a level is cluster, group:NAME or machine:NAME")
 
     def show_level(self, level: Level) -> str:
-        """Return a level as an operator writes it."""
+        """Return a level as an operator writes it, with the id where a name is ambiguous or its owner is gone."""
+        if level == CLUSTER:
+            return level
         kind, _, owner = level.partition("/")
+        names: dict[str, str] = {machine.id: machine.hostname for machine in self.machines.values()}
         if kind == "group":
-            group = self.groups.get(GroupId(owner))
-            return f"group:{group.name if group else owner}"
-        if kind == "machine":
-            machine = self.machines.get(MachineId(owner))
-            return f"machine:{machine.hostname if machine else owner}"
-        return "cluster"
+            names = {group.id: group.name for group in self.groups.values()}
+            owner = self.group_address(GroupId(owner))
+        name = names.get(level.partition("/")[2], "")
+        return f"{kind}:{name if name and sum(_same(other, name) for other in names.values()) == 1 else owner}"
 
     def hostname(self, machine: MachineId) -> str:
         """Return a machine's name for people, its id where it has none."""
         known = self.machine_or_removed(machine)
         return (known.hostname if known else "") or machine
+
+
+#: Behind the id of a group that was the first of its name, where the bare id would be taken for a name: no name has it.
+_FIRST = "~1"
 
 
 def _same(one: str, two: str) -> bool:
@@ -261,11 +273,13 @@ _Kind = TypeVar("_Kind")
 _Default = TypeVar("_Default")
 
 
-def _only(found: list[_Named], what: str, name: str, known: list[str]) -> _Named:
+def _only(
+    found: list[_Named], what: str, name: str, known: list[str], address: Callable[[_Named], str] = lambda one: one.id
+) -> _Named:
     if len(found) == 1:
         return found[0]
     if found:
-        ids = ", ".join(sorted(thing.id for thing in found))
+        ids = ", ".join(sorted(map(address, found)))
         raise Refused(f"there are {len(found)} {what}s named '{name}'", f"use the id instead: {ids}")
     raise NotFound(
         f"there is no {what} named '{name}'",
@@ -433,7 +447,7 @@ def user_rank(user: str, lane: Lane) -> tuple[object, ...]:
 
     What is no description of a user comes last. ``admin`` can be neither deleted nor demoted: the latest wins.
     """
-    found = _user(user, lane)
+    found = user_of(user, lane)
     if found is None or user == ADMIN:
         return (found is not None, False, 0, rank(lane))
     return (True, found.deleted, -ROLES.index(found.role), rank(lane))
@@ -444,7 +458,7 @@ def _users(registers: Registers) -> dict[str, User]:
     users = {}
     for path, lanes in registers.under("user/"):
         key = path.split("/")[1]
-        chosen = _user(key, max(lanes, key=lambda lane: user_rank(key, lane)))
+        chosen = user_of(key, max(lanes, key=lambda lane: user_rank(key, lane)))
         if chosen is not None and key == ADMIN:
             users[key] = msgspec.structs.replace(chosen, role=ROLES[-1], deleted=False)
         elif chosen is not None and not chosen.deleted:
@@ -452,7 +466,8 @@ def _users(registers: Registers) -> dict[str, User]:
     return users
 
 
-def _user(key: str, lane: Lane) -> User | None:
+def user_of(key: str, lane: Lane) -> User | None:
+    """Return the user that a lane describes, None where it describes none, or its text is not here."""
     if lane.text is None:
         return None
     try:

@@ -13,12 +13,11 @@ from itertools import groupby
 from typing import Any
 
 import msgspec
-import orjson
 
 from cluster_store.core.causality import Line
-from cluster_store.core.cluster import Cluster, user_rank
+from cluster_store.core.cluster import Cluster, user_of, user_rank
 from cluster_store.core.history import FindEvent, plain, written_to_json
-from cluster_store.core.naming import counted, iso_time, one_line, show_event, show_level, show_path
+from cluster_store.core.naming import counted, iso_time, one_line, show_event, show_level, show_path, show_user
 from cluster_store.core.registers import (
     Lane,
     Registers,
@@ -32,8 +31,8 @@ from cluster_store.core.registers import (
 from cluster_store.core.requirements import unmet
 from cluster_store.core.settings import SET_KIND
 from cluster_store.core.state import Appended
-from cluster_store.core.types import HYBRID_LOGICAL_BITS, Epoch, GroupId, MachineId, Path, RecordId
-from cluster_store.core.values import unquote_part
+from cluster_store.core.types import HYBRID_LOGICAL_BITS, Epoch, GroupId, Level, MachineId, Path, RecordId
+from cluster_store.core.values import to_python, unquote_part
 
 #: Why an epoch began after records of its author's own had come back from a peer.
 RESTORED = "restored"
@@ -116,7 +115,7 @@ def to_json(conflict: Conflict, cluster: Cluster, find: FindEvent) -> dict[str, 
     """Return a conflict as ``clustercheck --json`` shows it: ``unset`` tells a value of null from none at all."""
     events = [(lane, find(lane.id)) for lane in conflict.lanes]
     lanes = [
-        {**written_to_json(event, cluster), "value": plain(lane.value), "unset": lane.value is None}
+        {**written_to_json(event, cluster), "value": _shown(conflict.path, lane), "unset": lane.value is None}
         for lane, event in events
     ]
     return {
@@ -126,6 +125,13 @@ def to_json(conflict: Conflict, cluster: Cluster, find: FindEvent) -> dict[str, 
         "lanes": lanes,
         "winner": conflict.winner.id,
     }
+
+
+def _shown(path: Path, lane: Lane) -> Any:
+    """Return what a lane says, of a user what an operator may see of one: no hash."""
+    kind, _, owner = path.partition("/")
+    user = user_of(owner, lane) if kind == "user" else None
+    return plain(lane.value) if user is None else show_user(user)
 
 
 def _met(path: Path, events: Iterable[tuple[Lane, Appended]]) -> int:
@@ -198,7 +204,8 @@ def _shared_names(cluster: Cluster, registers: Registers) -> Iterator[Problem]:
         for _, same in groupby(by_name, key=lambda entry: entry[0]):
             alike = list(same)
             if len(alike) > 1:
-                ids = ", ".join(owner for _, _, owner in alike)
+                owners = (cluster.group_address(GroupId(owner)) if what == "group" else owner for _, _, owner in alike)
+                ids = ", ".join(owners)
                 yield Problem(
                     f"{what}s with one name",
                     f"{len(alike)} {what}s are named {one_line(alike[0][1])} ({ids}): {cures[what]}",
@@ -219,7 +226,7 @@ def _stood_in(cluster: Cluster, registers: Registers) -> Iterator[Problem]:
             )
     for machine in cluster.machines.values():
         said = winner(registers.standing(Path(f"machine/{machine.id}/group")))
-        written = orjson.loads(said.value) if said is not None and isinstance(said.value, str) else None
+        written = to_python(said.value) if said is not None and isinstance(said.value, str) else None
         deleted = cluster.deleted_groups.get(GroupId(written)) if isinstance(written, str) else None
         if deleted is not None and machine.group in cluster.groups:
             name, group_name = one_line(machine.hostname), one_line(cluster.groups[machine.group].name)
@@ -250,7 +257,7 @@ def _ineffective(cluster: Cluster, registers: Registers) -> Iterator[Problem]:
         yield Problem(
             "settings without effect",
             f"{counted(len(named), 'setting')} under {gone} {'has' if len(named) == 1 else 'have'} no effect, "
-            f"{one_line(named[0])} for one: move or unset at --level {kind}:{owner}",
+            f"{one_line(named[0])} for one: move or unset at --level {cluster.show_level(Level(f'{kind}/{owner}'))}",
             written_at(registers, f"{kind}/{owner}/deleted", f"{kind}/{owner}/removed", *paths),
         )
 
@@ -353,7 +360,7 @@ def acknowledged(registers: Registers, machine: MachineId) -> dict[str, None]:
 
 def _beginning(lane: Lane) -> tuple[str, Epoch, int]:
     """Return why an epoch began, the one before and the newest number there that was known; ``""`` where not told."""
-    told = orjson.loads(lane.value) if isinstance(lane.value, str) else None
+    told = to_python(lane.value) if isinstance(lane.value, str) else None
     match told:
         case {"reason": str(reason), "previous": [str(epoch), int(seq)]}:
             return reason, Epoch(epoch), seq

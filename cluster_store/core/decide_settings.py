@@ -34,13 +34,14 @@ def level_of(command: commands.SettingCommand, keys: Sequence[str], context: Con
         return cluster.level(command.level)
     if not cluster.name:
         return machine_level(context.me)
+    option = "--from" if isinstance(command, commands.LevelCommand) else "--level"
     for level in cluster.levels_for(context.me)[:-1]:
         for key in keys:
             if settings.is_kept(context.registers, level, key):
                 shown = cluster.show_level(level)
                 raise Refused(
                     f"{key} is set at {shown} for this machine, which hides the cluster's value here",
-                    f"say which level you mean: --level {shown} or --level cluster",
+                    f"say which level you mean: {option} {shown} or {option} cluster",
                 )
     return CLUSTER
 

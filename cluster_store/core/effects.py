@@ -23,6 +23,7 @@ from cluster_store.core.limits import (
     VECTOR_LEAVES_MAX,
     WORD_CHARS_MAX,
 )
+from cluster_store.core.records import SEAL_BYTES
 from cluster_store.core.state import Draft
 from cluster_store.core.types import Epoch, MachineId, Path, RecordId
 
@@ -82,10 +83,22 @@ class CaughtUp(Message, frozen=True):
 
 
 class Twin(Message, frozen=True):
-    """Another instance of the receiver's machine speaks to the sender too."""
+    """Another instance of the receiver's machine speaks to the sender too.
+
+    ``proof`` is that one's signature over its being alive beside the receiver, ``b""`` where the sender has none yet.
+    """
 
     instance: _Word
     epoch: Annotated[Epoch, msgspec.Meta(max_length=WORD_CHARS_MAX)]
+    proof: Annotated[bytes, msgspec.Meta(max_length=SEAL_BYTES)] = b""
+
+
+class Alive(Message, frozen=True):
+    """The answer to ``Twin``: the sender, which writes in ``epoch``, has signed that it is alive beside that one."""
+
+    beside: _Word
+    epoch: Annotated[Epoch, msgspec.Meta(max_length=WORD_CHARS_MAX)]
+    proof: Annotated[bytes, msgspec.Meta(max_length=SEAL_BYTES)]
 
 
 class Bye(Message, frozen=True):
@@ -95,7 +108,7 @@ class Bye(Message, frozen=True):
     reason: _Reason
 
 
-AnyMessage = Hello | Records | Ack | CaughtUp | Twin | Bye
+AnyMessage = Hello | Records | Ack | CaughtUp | Twin | Alive | Bye
 
 # --- inputs ----------------------------------------------------------------------------------------
 

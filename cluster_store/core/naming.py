@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from cluster_store.core.cluster import Cluster, Removed
-from cluster_store.core.registers import CLUSTER, split_setting
-from cluster_store.core.types import GroupId, Level, MachineId, Path, RecordId
+from cluster_store.core.cluster import Cluster, Removed, User
+from cluster_store.core.registers import split_setting
+from cluster_store.core.types import Level, MachineId, Path, RecordId
 from cluster_store.core.values import unquote_part
 
 #: Hex digits of an id that are shown, and more than enough to name the event in a command.
@@ -38,24 +38,25 @@ def show_path(path: Path, cluster: Cluster) -> str:
 
 def show_level(level: Level, cluster: Cluster) -> str:
     """Return a level as an operator writes it, with the id where a name is ambiguous or its owner is gone."""
-    if level == CLUSTER:
-        return level
-    kind, _, owner = level.partition("/")
-    if kind == "group":
-        group = cluster.groups.get(GroupId(owner))
-        name = group.name if group else ""
-        names = [other.name for other in cluster.groups.values()]
-    else:
-        machine = cluster.machines.get(MachineId(owner))
-        name = machine.hostname if machine else ""
-        names = [other.hostname for other in cluster.machines.values()]
-    alone = sum(other.casefold() == name.casefold() for other in names) == 1
-    return f"{kind}:{name if name and alone else owner}"
+    return cluster.show_level(level)
 
 
 def show_event(machine: MachineId, seq: int, record: RecordId, cluster: Cluster) -> str:
     """Return an event as people speak of it: ``mx1#12 (0123456789)``."""
     return f"{cluster.hostname(machine)}#{seq} ({record[:SHORT_ID_DIGITS]})"
+
+
+def show_user(user: User) -> str:
+    """Return what people may see of a user: name, role, and how they log in, on one line."""
+    if user.deleted:
+        return f"{excerpt(user.name)}, deleted"
+    return f"{excerpt(user.name)}, {user.role}, logs in with {show_login(user)}"
+
+
+def show_login(user: User) -> str:
+    """Return what a user logs in with, ``password or key`` for one; ``nothing`` where they cannot."""
+    ways = ["password"] * bool(user.password) + ["key"] * bool(user.keys)
+    return (" and " if user.both else " or ").join(ways) or "nothing"
 
 
 def show_removal(machine: Removed, name: str = "") -> str:

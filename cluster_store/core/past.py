@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from cluster_store.core.cluster import Cluster, read
 from cluster_store.core.history import came_after
 from cluster_store.core.registers import Lane, Secret, Standing, Write
@@ -68,6 +70,38 @@ def past_of(
                 lanes.setdefault(write.path, []).append(lane_of(added, write, secret))
             replaced.update((write.path, one) for one in write.replaced)
     return Past(me, {path: tuple(reversed(standing)) for path, standing in lanes.items()}, count)
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """When: right after an event or, where that is None, at a time in milliseconds since 1970."""
+
+    event: Appended | None
+    time: int = 0
+
+
+def belongs(moment: Moment | None, known_by: MachineId | None, me: MachineId) -> Callable[[Appended], bool]:
+    """Return what says whether an event belongs to a past for its own sake.
+
+    Args:
+        moment: None is now.
+        known_by: None is what everybody wrote; else what this machine knew. Of another machine that is what its own
+            events prove that it had seen. Of this one it is known when it learnt of each.
+        me: the machine whose log it is.
+    """
+    event = moment.event if moment is not None else None
+    if event is not None and known_by in (None, event.record.envelope.machine):
+        position = event.position
+        return lambda added: added.position == position
+    if known_by == me:
+        # What came into this log up to then.
+        return lambda added: (
+            moment is None or (added.position <= event.position if event is not None else added.learnt <= moment.time)
+        )
+    time = None if moment is None else event.record.envelope.time if event is not None else moment.time
+    return lambda added: (
+        (known_by is None or added.record.envelope.machine == known_by)
+        and (time is None or added.record.envelope.time <= time)
+    )
 
 
 def lane_of(added: Appended, write: Write, secret: FindSecret) -> Lane:

@@ -20,6 +20,9 @@ _KINDS: dict[str, tuple[int | None, ...]] = {
     "ecdsa-sha2-nistp256": (8, 65),
     "ecdsa-sha2-nistp384": (8, 97),
     "ecdsa-sha2-nistp521": (8, 133),
+    # In hardware, which wants to be touched at each login; the last part says for what it was made, as a rule ``ssh:``.
+    "sk-ssh-ed25519@openssh.com": (32, None),
+    "sk-ecdsa-sha2-nistp256@openssh.com": (8, 65, None),
     "ssh-rsa": (None, None),
 }
 #: Shorter RSA keys can be broken; longer ones take a server's time.

@@ -188,6 +188,15 @@ def seal_is_valid(record: Record, public_key: bytes) -> bool:
 
 
 @lru_cache(maxsize=4096)
+def signature_is_valid(signature: bytes, message: bytes, public_key: bytes) -> bool:
+    """Say whether a machine signed a message with its identity key (32 bytes)."""
+    try:
+        _public_key(public_key).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
 def _public_key(raw: bytes) -> Ed25519PublicKey:
     return Ed25519PublicKey.from_public_bytes(raw)
 

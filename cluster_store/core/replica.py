@@ -25,6 +25,7 @@ from cluster_store.core.decision import Context, Decision
 from cluster_store.core.effects import (
     PROTOCOL,
     Ack,
+    Alive,
     Append,
     AppendDone,
     AppendFailed,
@@ -107,7 +108,7 @@ class Replica:
         self.pending: Pending | None = None
         #: What machines said of their platform versions in their last hellos.
         self.heard: dict[MachineId, str] = {}
-        self.twins = Twins(state.me, instance)
+        self.twins = Twins(state.me, instance, sign)
         self._reason = reason
         self._sign = sign
         self._cluster = (-1, Cluster())
@@ -357,7 +358,10 @@ class Replica:
         if isinstance(message, Ack):
             return session.acked(message.count, self.state)
         if isinstance(message, Twin):
-            return self.twins.told(message, self._epoch, given.now, Draft(self.state))
+            return self.twins.told(given.link, message, self._epoch, given.now, Draft(self.state))
+        if isinstance(message, Alive):
+            self.twins.signed(session.hello, message)
+            return []
         assert isinstance(message, CaughtUp)
         return session.peer_caught_up(self.state)
 
@@ -432,8 +436,9 @@ class Replica:
         session.declined = True
         parted = {f"machine/{key}/{how}" for key in (self.state.me, session.peer) for how in ("detached", "removed")}
         writes = [write for run in runs for record in run.records for write in record.envelope.writes]
-        if any(write.path in parted and write.value is not None for write in writes):
-            # Each side has parted from the other: neither would ever acknowledge what the other delivers.
+        if session.is_full or any(write.path in parted and write.value is not None for write in writes):
+            # Each side has parted from the other, or may have: neither would ever acknowledge what the other delivers.
+            # What is on its way still arrives, and the next session goes on from there.
             return [Close(session.link, *session.parting)]
         return session.proceed(self.state)
 

@@ -140,11 +140,12 @@ def check_feature_key_text(key: str) -> str:
 def check_reconnect(machine: Machine, me: Machine, heard: Mapping[MachineId, str]) -> None:
     """Refuse to take back a machine of another platform version than this one's.
 
-    ``heard`` is what machines said of their versions when they were met last, which tells more than the records: those
-    of a detached machine's upgrade are not here yet.
+    ``heard`` is what machines said of their versions when they were met last. Either that or the record may be the
+    newer: that of a detached machine's upgrade may not be here yet, or have come round over others since. Where they
+    meet, hello has the last word.
     """
     version = heard.get(machine.id, machine.version)
-    if version != me.version:
+    if me.version not in (version, machine.version):
         raise Refused(
             f"{machine.hostname} runs version {version}, {me.hostname} runs {me.version}",
             f"upgrade the older one first; if {machine.hostname} was upgraded while it was away, reconnect it there",
@@ -178,7 +179,7 @@ def _unlike_versions(members: list[Machine]) -> Iterator[tuple[str, str]]:
         versions.setdefault(machine.version, []).append(machine.hostname)
     if len(versions) > 1:
         told = "; ".join(f"{version} on {', '.join(names)}" for version, names in sorted(versions.items()))
-        yield "versions differ", f"{told}: these have no links with each other until all run one"
+        yield "versions differ", f"{told}: they make no new links with each other until all run one"
 
 
 def _shared_serials(members: list[Machine]) -> Iterator[tuple[str, str]]:

@@ -169,6 +169,11 @@ class Session:
         facts = [state.fact(record) for record in self._standing(state)]
         return max((fact.position for fact in facts if fact is not None), default=0)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more may go out until the peer has acknowledged some of it."""
+        return len(self.in_flight) >= WINDOW
+
     def proceed(self, state: State) -> list[Effect]:
         """Ask for more of the log if the peer may have it and has room; close where nothing may pass."""
         if self.hello is None:
@@ -178,7 +183,7 @@ class Session:
             return [Close(self.link, *self.parting)]
         if self.declined and gate is Gate.OPEN:
             return [Close(self.link, "connecting", "the detachment is over: beginning anew")]
-        if self.reading or len(self.in_flight) >= WINDOW:
+        if self.reading or self.is_full:
             return []
         if self.position is None:
             if self._lacks_nothing(state):
@@ -226,7 +231,7 @@ class Session:
         """Send what has just become durable, if the peer has everything before it and room."""
         if not rows or self.hello is None:
             return self.proceed(state)
-        live = self.position == rows[0].position - 1 and not self.reading and len(self.in_flight) < WINDOW
+        live = self.position == rows[0].position - 1 and not self.reading and not self.is_full
         # More than a batch is read back from the log, piece by piece: a frame has a bound.
         live = live and len(rows) <= BATCH_RECORDS_MAX and sum(row.item.size for row in rows) <= BATCH_BYTES_TARGET
         if live and self.gate(state) is Gate.OPEN:

@@ -57,7 +57,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     passed: bool
     #: Of the state that all machines ended in; "" where they did not.
     digest: str
-    #: Records in the first machine's log.
+    #: Records in the log of the first machine that stays.
     events: int
     #: Registers in conflict at the end, 0 where there is no common one.
     conflicts: int
@@ -226,7 +226,7 @@ class Run:
         self.fleet.clock.spawn(self.operators.settle(), life)
         for host in self.fleet.hosts:
             self.fleet.clock.spawn(self.fleet.join(host), life)
-        hosts, records = len(self.fleet.hosts), len(self.fleet.hosts[0].log.disk.records)
+        hosts, records = len(self.fleet.hosts), max(len(host.log.disk.records) for host in self.fleet.hosts)
         steps_max = _STEPS_A_PAIR * hosts * hosts + _STEPS_A_RECORD * records
         limit = self.fleet.clock.steps + steps_max
         while not self.operators.have_converged():
@@ -249,7 +249,7 @@ class Run:
             self.invariants.check_all()
 
     def _verdict(self, violation: Violation | None) -> Verdict:
-        disk = self.fleet.hosts[0].log.disk
+        disk = next(iter(self.operators.staying or self.fleet.hosts)).log.disk
         return Verdict(
             seed=self.seed,
             options=self.options,

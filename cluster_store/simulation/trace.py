@@ -11,6 +11,7 @@ import msgspec
 from cluster_store.core.commands import Command
 from cluster_store.core.effects import (
     Ack,
+    Alive,
     Append,
     AppendDone,
     AppendFailed,
@@ -129,6 +130,8 @@ def _message(message: Message, names: dict[MachineId, str]) -> str:
             return "caught up"
         case Twin():
             return f"twin: instance {message.instance[:4]} of epoch {message.epoch[:4] or 'none'}"
+        case Alive():
+            return f"alive beside instance {message.beside[:4]}, in epoch {message.epoch[:4] or 'none'}"
         case Bye():
             return f"bye: {message.state}: {message.reason}"
     return type(message).__name__

@@ -7,7 +7,9 @@ from random import Random
 
 from cluster_store.core import commands
 from cluster_store.core.commands import Command
+from cluster_store.core.conflicts import conflicts
 from cluster_store.core.registers import Secret
+from cluster_store.core.types import Path
 from cluster_store.simulation import administration
 from cluster_store.simulation.clock import Pause
 from cluster_store.simulation.fleet import Fleet
@@ -127,6 +129,30 @@ def _roll_back(fleet: Fleet, host: Host, dice: Random) -> Command:
     return commands.RollBackConfig(events=("0" * 64,), restorations=tuple(restorations))
 
 
+def _settle(_fleet: Fleet, host: Host, dice: Random) -> Command:
+    """Settle a conflict of any kind, and note that what shows of a clone was looked into."""
+    noted = commands.Acknowledgement(machine=host.machine, signs=("looked into",))
+    settlements = _settlements(host, dice, lambda _: True)
+    return commands.SettleConflicts(
+        settlements=settlements, acknowledged=dice.choice(((), (noted,))), salt=dice.randbytes(16)
+    )
+
+
+def _settle_settings(_fleet: Fleet, host: Host, dice: Random) -> Command:
+    settlements = _settlements(host, dice, lambda path: path.startswith("setting/"))
+    return commands.SettleSettings(settlements=settlements, salt=dice.randbytes(16))
+
+
+def _settlements(host: Host, dice: Random, wanted: Callable[[Path], bool]) -> tuple[commands.Settlement, ...]:
+    """Return how one of the conflicts that stand is settled, nothing where there is none."""
+    standing = [conflict for conflict in conflicts(host.log.disk) if wanted(conflict.path)]
+    settlements = []
+    for conflict in dice.sample(standing, min(1, len(standing))):
+        ids = tuple(lane.id for lane in host.log.disk.standing(conflict.path))
+        settlements.append(commands.Settlement(path=conflict.path, event=dice.choice(("", *ids)), standing=ids))
+    return tuple(settlements)
+
+
 def _keys(fleet: Fleet, dice: Random) -> tuple[str, ...]:
     """Return one key, or all that begin like it."""
     key = dice.choice((*fleet.words.plain_keys, *fleet.words.set_keys, fleet.words.secret_key))
@@ -144,5 +170,7 @@ KINDS: tuple[tuple[Callable[[Fleet, Host, Random], Command], int], ...] = (
     (_move, 2),
     (_delete, 2),
     (_roll_back, 2),
+    (_settle, 2),
+    (_settle_settings, 2),
     *administration.KINDS,
 )

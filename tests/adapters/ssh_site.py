@@ -56,6 +56,10 @@ class Node:
         self.passwords.append(password)
         return password == PASSWORD
 
+    def person(self, user: str) -> object:
+        """Take everybody for the same who has the same keys."""
+        return user, frozenset(self.keys), self.both
+
     def has_key(self, user: str, key: str) -> bool:
         """Know the person's keys."""
         return user == "admin" and key in self.keys

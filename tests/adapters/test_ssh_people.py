@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from typing import Any
 
 import asyncssh
 import pytest
+from asyncssh.sk_eddsa import _SKEd25519Key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cluster_store.adapters.ssh_link import REQUEST_SUBSYSTEM, Times
 from cluster_store.ports import Conversation, Terminal
@@ -34,7 +37,7 @@ async def _said(person: asyncssh.SSHClientConnection, command: str | None = "x",
     """Return how a person's command ended and what it printed."""
     async with person:
         done = await asyncio.wait_for(person.run(command, stdin=asyncssh.DEVNULL, **more), 30)
-    return f"{done.exit_status} {done.stdout}"
+    return f"{done.exit_status} {done.stdout!s}"
 
 
 async def test_a_key_on_record_logs_in(site: Site) -> None:
@@ -44,6 +47,29 @@ async def test_a_key_on_record_logs_in(site: Site) -> None:
         person = await site.person(password=None, client_keys=[key])
         assert await _said(person) == "7 ('admin', 'key', 'x', None)\n"
     assert site.node.passwords == []
+
+
+@pytest.mark.parametrize("touched", [True, False])
+async def test_a_key_in_hardware_logs_in_when_it_is_touched(
+    site: Site, monkeypatch: pytest.MonkeyPatch, *, touched: bool
+) -> None:
+    """As those that are plugged in: without a touch its signature is not enough."""
+    hidden = Ed25519PrivateKey.generate()
+    public = hidden.public_key().public_bytes_raw()
+    key = _SKEd25519Key.make_private((public, "ssh:", 1, b"a handle", b""))
+    site.node.keys.add(_line(key))
+
+    def sign(data: bytes, application: str, *_: object) -> tuple[int, int, bytes, None]:
+        signed = sha256(application.encode()).digest() + bytes([touched, 0, 0, 0, 7]) + sha256(data).digest()
+        return int(touched), 7, hidden.sign(signed), None
+
+    monkeypatch.setattr("asyncssh.sk_eddsa.sk_sign", sign)
+    if touched:
+        person = await site.person(password=None, client_keys=[key])
+        assert await _said(person) == "7 ('admin', 'key', 'x', None)\n"
+    else:
+        with pytest.raises(asyncssh.PermissionDenied):
+            await site.person(password=None, client_keys=[key])
 
 
 @pytest.mark.parametrize("login", [{"client_keys": [OTHER_KEY]}, {"client_keys": [KEY], "username": "eve"}])
@@ -108,6 +134,18 @@ async def test_nobody_gets_in_with_less_whatever_the_library_does(site: Site, mo
         await _said(await site.person(client_keys=None))
 
 
+async def test_what_was_proven_is_worth_nothing_once_the_user_is_changed(site: Site) -> None:
+    """Somebody who logged in and asked for nothing yet gets nothing when their keys have been changed since."""
+    asked: list[dict[str, Any]] = [{"command": "x"}, {"subsystem": REQUEST_SUBSYSTEM}]
+    for ask in asked:
+        async with await site.person() as person:
+            site.node.keys.add(f"another {len(site.node.keys)}")
+            done = await asyncio.wait_for(person.run(stdin=asyncssh.DEVNULL, **ask), 30)
+        assert done.exit_status == 1
+        assert done.stdout == ""
+        assert "your user was changed" in str(done.stderr) or "subsystem" in ask
+
+
 async def test_a_key_alone_opens_no_requests(site: Site) -> None:
     """The subsystem by which a machine joins is for those who gave a password."""
     async with await site.person(password=None, client_keys=[KEY]) as person:
@@ -161,6 +199,20 @@ async def test_a_person_who_goes_ends_what_goes_on(site: Site, how: str) -> None
         person.abort()
     await asyncio.wait_for(gone.wait(), 30)
     person.abort()
+
+
+async def test_no_environment_is_kept(site: Site) -> None:
+    """However much of it a client sends."""
+    kept: list[object] = []
+
+    async def look(conversation: Any) -> None:
+        kept.append(dict(conversation.stream._channel.get_environment_bytes()))
+        conversation.finish(0)
+
+    site.node.converse = look
+    async with await site.person() as person:
+        await asyncio.wait_for(person.run("x", env={"LANG": "de", "LD_PRELOAD": "x.so"}, stdin=asyncssh.DEVNULL), 30)
+    assert kept == [{}]
 
 
 async def test_no_agent_and_no_display_are_forwarded(site: Site) -> None:

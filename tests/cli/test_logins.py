@@ -82,6 +82,8 @@ ON_THE_HOST = (
     "userconfig new mallory --role guest --key FILE",
     "userconfig edit admin --key - --key FILE",
     "watch --exec FILE",
+    "replay --export FILE",
+    "replay --export -",
     "init --hostname x",
     "--store FILE get smtp.banner",
     "--store FILE status",

@@ -151,7 +151,21 @@ def test_what_is_not_confirmed_is_not_done(member: Store, terminals: list[Termin
         assert "Nothing was done." in operation(terminals, member, name, (question, ""))
     screen = operation(terminals, member, "removemachine", ("Which machines are to leave", "1"), ("Remove them?", "n"))
     assert "Nothing was done." in screen
+    assert "all machines of the cluster americas: it is dissolved" in screen
     assert member.ask("status")["digest"] == before
+
+
+def test_operations_may_be_shortened(member: Store, terminals: list[Terminal]) -> None:
+    """As long as only one is meant; otherwise those that are meant are named."""
+    hostname = member.ask("status")["hostname"]
+    terminal = Terminal(member, "clusterconfig")
+    terminals.append(terminal)
+    terminal.answers("Choose the operation you want to perform:", "d")
+    terminal.sees("'d' may be deletegroup or disconnect.")
+    terminal.answers("", "li")
+    terminal.sees(f"{hostname} (serial number")
+    terminal.answers("Choose the operation you want to perform:")
+    assert terminal.end() == 0
 
 
 def test_names_lists_and_links(member: Store, terminals: list[Terminal]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.stores import Store
+from tests.cli.test_menus import Terminal
 from tests.core.keyring import key_line
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
@@ -37,8 +38,8 @@ def play(text: str, store: Store, folder: Path) -> str:
             outcome = store.run(*words, typed=f"{typed}\n" if typed else "")
             told += [line, *outcome.out.splitlines(), *(f"| {said}" for said in outcome.err.splitlines())]
             told += [f"[{outcome.status}]"] if outcome.status else []
-        elif not line or line.startswith("# "):
-            told.append(line)
+        elif line.startswith("# "):
+            told += ["", line] if told else [line]
     shown = "\n".join(line.rstrip() for line in told).replace(str(folder), "FOLDER")
     return _EVENT.sub("0123456789", shown) + "\n"
 
@@ -74,3 +75,17 @@ def test_an_edit_without_a_change_is_a_wrong_use(store: Store) -> None:
     """It says how a password is changed at a terminal."""
     outcome = store.run("userconfig", "edit", "admin").expect(2)
     assert "'passwd' asks for another password" in outcome.err
+
+
+def test_at_a_terminal_it_asks(store: Store) -> None:
+    """For a password, twice and unseen; and whether somebody is really to be deleted, where anything but yes is no."""
+    terminal = Terminal(store, "userconfig", "new", "gus", "--role", "guest")
+    terminal.types("New password of gus: ", "geheim")
+    terminal.types("The same again: ", "geheim")
+    assert terminal.end() == 0
+    assert "geheim" not in terminal.screen
+    for answer, status in (("", 1), ("y", 0)):
+        terminal = Terminal(store, "userconfig", "delete", "gus")
+        terminal.types("Delete the user gus on all machines? [y/N]", answer)
+        assert terminal.end() == status
+    assert [user["name"] for user in store.ask("userconfig", "list")["users"]] == ["admin"]

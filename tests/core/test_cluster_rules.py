@@ -168,7 +168,7 @@ def test_two_groups_that_end_with_one_name_both_stay_and_need_their_ids() -> Non
     found = read(registers)
     with pytest.raises(Refused) as refused:
         found.group("Paris")
-    assert refused.value.describe() == "there are 2 groups named 'Paris'\nuse the id instead: lyon, paris"
+    assert refused.value.describe() == "there are 2 groups named 'Paris'\nuse the id instead: lyon, paris~1"
     assert found.group("lyon").name == "PARIS"
 
 

@@ -19,6 +19,7 @@ from cluster_store.core.state import Appended
 from cluster_store.core.types import Epoch, MachineId, Path, RecordId
 from tests.collisions import collision, event_of, registers_of, two_machines
 from tests.core.builders import first_record, following, identity, sealed, write
+from tests.core.keyring import key_line
 from tests.replicas import Machine
 
 
@@ -85,6 +86,24 @@ async def test_a_conflict_is_told_with_its_writers() -> None:
     assert told["winner"] == told["lanes"][0]["event"] == found.winner.id
     assert told["lanes"][0]["time"].startswith("2023-11-14T22:13:")
     assert told["lanes"][0]["time"].endswith("Z")
+
+
+async def test_of_a_user_it_is_told_what_may_be_seen() -> None:
+    """Name, role and way of logging in, and whether they were deleted; no hash, and no hash of a hash."""
+    pair = await two_machines()
+    salt, key = bytes(16), key_line("zoe")
+    await pair.mx1.command(commands.AddUser(name="zoe", role="guest", password="$argon2id$x", salt=salt))
+    await pair.fleet.pump()
+    await pair.cut()
+    await pair.mx1.command(commands.ChangeUser(user="zoe", role="operator", add_keys=(key,), both=True, salt=salt))
+    await pair.mx2.command(commands.DeleteUser(user="zoe", salt=salt))
+    await pair.meet()
+    (found,) = conflicts.conflicts(registers_of(pair.mx1))
+    shown = conflicts.to_json(found, pair.mx1.cluster, lambda record: event_of(pair.mx1, record))
+    assert [lane["value"] for lane in shown["lanes"]] == [
+        "zoe, deleted",
+        "zoe, operator, logs in with password and key",
+    ]
 
 
 # --- registers by hand -----------------------------------------------------------------------------

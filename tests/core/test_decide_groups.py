@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster_store.core import commands
+from cluster_store.core.conflicts import problems
 from cluster_store.core.errors import Refused
-from cluster_store.core.types import Path
+from cluster_store.core.types import GroupId, Path
 from tests.core.builders import identity
 from tests.core.desk import SALT, Desk, card
 
@@ -220,3 +221,34 @@ def test_whatever_is_done_every_machine_is_in_a_live_group(steps: list[tuple[str
         names = [group.name.casefold() for group in cluster.groups.values()]
         assert len(set(names)) == len(names)
         assert not any(desk.registers.standing(Path(f"group/{group}/deleted")) for group in cluster.groups)
+
+
+def test_a_deleted_group_whose_id_is_another_one_s_name_can_be_addressed_all_the_same() -> None:
+    """With ``~1`` behind its id, which no name has; that is how it is shown."""
+    desk = cluster_with("Paris")
+    desk.set("banner", '"old"', "group:Paris")
+    desk.do(delete("Paris"))
+    desk.do(commands.AddGroup(name="Paris"))
+    desk.set("banner", '"new"', "group:Paris")
+    cluster = desk.cluster
+    assert cluster.show_level(cluster.level("group:paris~1")) == "group:paris~1"
+    assert (cluster.level("group:paris~1"), cluster.level("group:paris")) == ("group/paris", "group/paris~2")
+    told = [problem.text for problem in problems(cluster, desk.registers, [], [])]
+    assert len(told) == 1
+    assert "--level group:paris~1" in told[0]
+    desk.do(commands.DeleteSettings(keys=("banner",), level="group:paris~1"))
+    assert problems(desk.cluster, desk.registers, [], []) == []
+
+
+def test_groups_that_share_a_name_can_each_be_addressed_by_an_id() -> None:
+    """Also the one whose id is that name, or another group's."""
+    desk = cluster_with("Paris", "Lyon")
+    for group, name in (("lyon", "Paris"), ("main_group", "Lyon")):
+        desk.registers.put(f"group/{group}/name", f'"{name}"', 10**18)
+    assert desk.refusal(rename("paris", "x")) == (
+        "there are 2 groups named 'paris'\nuse the id instead: lyon~1, paris~1"
+    )
+    desk.do(rename("lyon~1", "Rome"))
+    assert desk.cluster.groups[GroupId("lyon")].name == "Rome"
+    desk.do(rename("paris~1", "Oslo"))
+    assert list(groups_of(desk)) == ["Lyon", "Oslo", "Rome"]

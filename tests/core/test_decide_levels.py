@@ -199,7 +199,10 @@ def test_a_default_level_that_would_show_no_effect_is_refused(desk: Desk) -> Non
     """Deleting the cluster's value changes nothing here where a more specific one stands over it."""
     desk.set("a", "1")
     desk.set("a", "2", "machine:mx")
-    assert "a is set at machine:mx for this machine" in desk.refusal(delete("a"))
+    assert desk.refusal(delete("a")) == (
+        "a is set at machine:mx for this machine, which hides the cluster's value here\n"
+        "say which level you mean: --from machine:mx or --from cluster"
+    )
     assert desk.do(delete("a", level="cluster")) is not None
 
 

@@ -192,8 +192,8 @@ async def test_every_kind_of_change_has_its_words() -> None:
     assert await words(loaded) == "loaded 2 settings from main.cf at cluster"
     assert await words(commands.RemoveMachines(machines=("mx2",))) == "removed mx2 from the cluster"
     hashed = "$argon2id$hash"
-    added = commands.AddUser(name="bob", role="operator", password=hashed, salt=salt)
-    assert await words(added) == "added the user bob, operator"
+    bob = commands.AddUser(name="bob", role="operator", password=hashed, salt=salt)
+    assert await words(bob) == "added the user bob, operator"
     password = commands.ChangePassword(user="bob", password="$argon2id$other", salt=salt)
     assert await words(password) == "changed password of the user bob"
     several = commands.ChangeUser(user="bob", rename="robert", role="guest", salt=salt)
@@ -203,8 +203,8 @@ async def test_every_kind_of_change_has_its_words() -> None:
 
 def test_a_kind_of_a_later_version_is_described_by_its_writes() -> None:
     """Events that this version has no words for are told register by register."""
-    assert describe(event(write("cluster/name", '"x"'), kind="ConflictSettled"), Cluster()) == 'cluster/name = "x"'
-    assert describe(event(kind="MachineAnnounced"), Cluster()) == "nothing"
+    assert describe(event(write("cluster/name", '"x"'), kind="OfALaterVersion"), Cluster()) == 'cluster/name = "x"'
+    assert describe(event(kind="AnotherOne"), Cluster()) == "nothing"
 
 
 def test_nothing_that_a_member_wrote_reaches_a_terminal_raw() -> None:

@@ -24,6 +24,8 @@ def test_a_key_is_what_its_line_says() -> None:
     assert key.same(public_keys.parse(ALICE))
     assert not key.same(public_keys.parse(key_line("bob")))
     assert public_keys.parse(f"ssh-rsa {RSA}").kind == "ssh-rsa"
+    in_hardware = "sk-ssh-ed25519@openssh.com"
+    assert public_keys.parse(f"{in_hardware} {blob(in_hardware.encode(), b'1' * 32, b'ssh:')}").kind == in_hardware
 
 
 @pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")

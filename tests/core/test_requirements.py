@@ -222,7 +222,7 @@ def test_members_that_keep_all_are_not_named() -> None:
             "ip",
             "c",
             {"version": "9.1"},
-            ("versions differ", "9.0 on a, b, mx; 9.1 on c: these have no links with each other until all run one"),
+            ("versions differ", "9.0 on a, b, mx; 9.1 on c: they make no new links with each other until all run one"),
         ),
         (
             "ip",

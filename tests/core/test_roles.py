@@ -7,12 +7,13 @@ from typing import get_args
 import pytest
 
 from cluster_store.core import commands
-from cluster_store.core.commands import ChangePassword, RollBackConfig, SetSetting, SettingCommand
+from cluster_store.core.commands import ChangePassword, RollBackConfig, SetSetting, SettingCommand, SettleSettings
 from cluster_store.core.errors import Refused
 from cluster_store.core.roles import ADMINISTRATOR, GUEST, OPERATOR, Caller, check_command, check_operation, role_for
 
 SALT = b"0123456789abcdef"
 EVERY_COMMAND = get_args(commands.AnyCommand)
+ABOUT_SETTINGS = (SettingCommand, RollBackConfig, SettleSettings)
 
 
 def password(user: str) -> ChangePassword:
@@ -32,7 +33,7 @@ def may(command: commands.Command, role: str) -> bool:
 @pytest.mark.parametrize("kind", EVERY_COMMAND, ids=lambda kind: kind.__name__)
 def test_each_command_takes_its_role(kind: type[commands.Command]) -> None:
     """Settings take an operator, all else an administrator; a guest may change nothing."""
-    assert role_for(kind) == (OPERATOR if issubclass(kind, SettingCommand | RollBackConfig) else ADMINISTRATOR)
+    assert role_for(kind) == (OPERATOR if issubclass(kind, ABOUT_SETTINGS) else ADMINISTRATOR)
 
 
 def test_everybody_may_change_their_own_password() -> None:

@@ -7,9 +7,10 @@ from copy import deepcopy
 import pytest
 
 from cluster_store.adapters.memory_log import MemoryLog
-from cluster_store.core.effects import Twin
+from cluster_store.core.effects import Send, Twin
 from cluster_store.core.errors import Refused
 from cluster_store.core.state import Draft
+from cluster_store.core.twins import statement
 from cluster_store.core.types import Epoch
 from tests.core.agreement import agree, log_of, values
 from tests.replicas import Fleet, Machine, restored
@@ -324,5 +325,25 @@ async def test_a_peer_that_calls_a_machine_its_own_twin_is_not_believed() -> Non
     fleet = Fleet()
     (anna,) = await fleet.fleet_of("anna")
     twins = anna.replica.twins
-    assert twins.told(Twin(twins.instance, Epoch("")), Epoch(""), fleet.now, Draft(anna.state)) == []
+    assert twins.told(1, Twin(twins.instance, Epoch("")), Epoch(""), fleet.now, Draft(anna.state)) == []
     assert twins.seen is None
+
+
+@pytest.mark.parametrize("signer", ["bert", "anna of another run", "nobody"])
+async def test_a_peer_s_word_alone_stops_nobody(signer: str) -> None:
+    """Another instance is believed to be alive only where it has signed so, and named this one."""
+    fleet = Fleet()
+    anna, bert = await fleet.fleet_of("anna", "bert")
+    twins = anna.replica.twins
+    elder = next(line.epoch for line in anna.state.lines.values() if line.machine == anna.id)
+    beside = twins.instance if signer != "anna of another run" else "0" * 16
+    sign = bert.identity.sign if signer == "bert" else anna.identity.sign
+    proof = sign(statement(anna.id, "f" * 16, elder, beside)) if signer != "nobody" else b""
+    other = Twin("f" * 16, elder, proof)
+    (answer,) = twins.told(1, other, Epoch(""), fleet.now, Draft(anna.state))
+    assert isinstance(answer, Send)
+    assert twins.seen is None
+    honest = anna.identity.sign(statement(anna.id, "f" * 16, elder, twins.instance))
+    twins.told(1, Twin("f" * 16, elder, honest), Epoch(""), fleet.now, Draft(anna.state))
+    assert twins.is_younger
+    await bert.set("on", "1")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
@@ -26,16 +26,21 @@ pytestmark = [
 
 EVERY = os.environ.get("CLUSTER_STORE_KILL_POINTS") == "every"
 KILLED = -9
+#: Shows what was counted.
+Record = Callable[[str, object], None]
 
 
-def points(count: int, some: int) -> Iterator[int]:
+def points(count: int, some: int, record: Record | None = None) -> Iterator[int]:
     """Return the numbers of the calls to kill before, of about as many as a command makes.
 
     Some are spread over all of it. More are near the end, where what was prepared takes the place of what was.
     """
     assert count > 2 * some, f"only {count} system calls that change the disk were seen"
     spread = {round(1 + at * (count - 1) / some) for at in range(some)}
-    return iter(range(1, count + 1) if EVERY else sorted(spread | {count - more for more in range(2, 24, 7)}))
+    taken = range(1, count + 1) if EVERY else sorted(spread | {count - more for more in range(2, 24, 7)})
+    if record is not None:
+        record("figures", f"killed before {len(taken)} of {count} system calls that change the disk")
+    return iter(taken)
 
 
 def killed(outcome: Outcome) -> bool:
@@ -61,11 +66,11 @@ def schema_of(machine: Machine) -> int:
     return int(version)
 
 
-def test_init_killed_anywhere_can_be_repeated_or_is_done(machines: Fleet) -> None:
+def test_init_killed_anywhere_can_be_repeated_or_is_done(machines: Fleet, record_property: Record) -> None:
     """Afterwards there is a whole store, or the next ``init`` makes one, and until then commands say that it must."""
     first = machines.machine("mx0")
     unfinished = 0
-    for point in points(calls_of(first.run(*init_words(first), kill_at=0)), 8):
+    for point in points(calls_of(first.run(*init_words(first), kill_at=0)), 8, record_property):
         machine = machines.machine(f"mx{point}")
         assert killed(machine.run(*init_words(machine), kill_at=point)) or machine.state()[0] == 1
         if not (machine.store / "cluster.db").exists():
@@ -78,11 +83,11 @@ def test_init_killed_anywhere_can_be_repeated_or_is_done(machines: Fleet) -> Non
     assert unfinished
 
 
-def test_a_change_killed_anywhere_is_made_or_is_not(machines: Fleet) -> None:
+def test_a_change_killed_anywhere_is_made_or_is_not(machines: Fleet, record_property: Record) -> None:
     """Also while documents are saved and the file's log is moved into the file: the next command finds either state."""
     machine = machines.machine("mx1", plants=("eager_to_save",)).init()
     made = left = 0
-    for point in points(calls_of(machine.run("set", "key", "0", kill_at=0)), 8):
+    for point in points(calls_of(machine.run("set", "key", "0", kill_at=0)), 8, record_property):
         before, number = machine.state()[0], machine.get("key")
         outcome = machine.run("set", "key", str(point), kill_at=point)
         after = machine.state()[0]
@@ -95,7 +100,7 @@ def test_a_change_killed_anywhere_is_made_or_is_not(machines: Fleet) -> None:
     assert left
 
 
-def test_an_upgrade_killed_anywhere_leaves_the_old_or_the_new_store(machines: Fleet) -> None:
+def test_an_upgrade_killed_anywhere_leaves_the_old_or_the_new_store(machines: Fleet, record_property: Record) -> None:
     """The earlier version goes on with the one, the next version with both, and no record is lost on the way."""
     old = machines.machine("old").init()
     old.do("set", "key", "1")
@@ -111,7 +116,7 @@ def test_an_upgrade_killed_anywhere_leaves_the_old_or_the_new_store(machines: Fl
         return Machine(machine.folder, machine.name, machine.address, plants=("of_the_next_version",))
 
     left_old = 0
-    for point in points(calls_of(upgraded(copy("new")).run("set", "key", "3", kill_at=0)), 8):
+    for point in points(calls_of(upgraded(copy("new")).run("set", "key", "3", kill_at=0)), 8, record_property):
         machine = copy(f"mx{point}")
         outcome = upgraded(machine).run("set", "key", "3", kill_at=point)
         assert killed(outcome) or schema_of(machine) == SCHEMA_VERSION + 1
@@ -126,7 +131,7 @@ def test_an_upgrade_killed_anywhere_leaves_the_old_or_the_new_store(machines: Fl
     assert left_old
 
 
-def test_a_join_killed_anywhere_can_be_repeated_or_is_done(machines: Fleet) -> None:
+def test_a_join_killed_anywhere_can_be_repeated_or_is_done(machines: Fleet, record_property: Record) -> None:
     """The joiner is as before, with its own settings, or a member, wherever the command is killed."""
     (member,) = machines.cluster("mx1")
     with writers([member]) as writing:
@@ -134,7 +139,7 @@ def test_a_join_killed_anywhere_can_be_repeated_or_is_done(machines: Fleet) -> N
     first = machines.machine("mx2").init()
     joiner = machines.machine("mx3").init()
     joined = []
-    for point in points(calls_of(join(first, member, kill_at=0)), 5):
+    for point in points(calls_of(join(first, member, kill_at=0)), 5, record_property):
         if joiner.status()["cluster"] is None:
             joiner.do("set", "mine", str(point))
         else:

@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pexpect
 import pytest
 
 from cluster_store.adapters import local_client
+from cluster_store.core.commands import ChangePassword, SetSetting
+from cluster_store.core.errors import Refused
 from tests.end_to_end.machines import PASSWORD, PATIENCE_S, Machine, Outcome, converged, fleet
 from tests.waiting import wait_until
 
@@ -162,8 +165,8 @@ def test_nothing_else_is_behind_the_login(client: Client, tmp_path: Path) -> Non
 
 def test_the_prompt_is_there_for_whoever_logs_in(client: Client) -> None:
     """At a terminal it shows the mode, takes commands one after the other and ends with the last one's status."""
-    program, *words = [*client.words("ssh", key=True), "-tt", f"gus@{client.machine.address}"]
-    terminal = pexpect.spawn(program, words, env=client.environment(""), timeout=PATIENCE_S, encoding="utf-8")
+    words = [*client.words("ssh", key=True)[1:], "-tt", f"gus@{client.machine.address}"]
+    terminal = pexpect.spawn("ssh", words, env=client.environment(""), timeout=PATIENCE_S, encoding="utf-8")
     try:
         terminal.expect_exact("(Cluster americas)>")
         terminal.sendline("clusterconfig list")
@@ -191,31 +194,45 @@ def test_a_terminal_interrupts_what_runs(client: Client) -> None:
     assert watching.returncode == 128 + signal.SIGINT
 
 
-def test_a_deleted_users_login_ends(client: Client) -> None:
-    """An open session of theirs is closed at once, with a sentence; and so is the door."""
+def test_a_deleted_users_login_ends(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An open session of theirs is closed at once, with a sentence; and so is the door, and what their process had.
+
+    Until then the daemon itself keeps that process to the guest's role, whatever it may ask for.
+    """
     there = f"gus@{client.machine.address}"
     following = client.begin(there, "log", "--follow")
     assert following.stdout is not None
     assert "MachineInitialised" in following.stdout.readline()
+    (token,) = _tokens(client.machine)
+    before = client.machine.state()
+    setting = msgspec.to_builtins(SetSetting(key="a", value="1", salt=bytes(16)))
+    password = msgspec.to_builtins(ChangePassword(user="admin", password="$argon2id$x", salt=bytes(16)))
+    with monkeypatch.context() as inside:
+        inside.setenv(local_client.LOGIN_VARIABLE, token)
+        assert client.machine.call("whoami") == {"user": "gus", "role": "guest", "auth": "key"}
+        for operation, arguments in (("submit", setting), ("submit", password), ("join", {})):
+            with pytest.raises(Refused, match="gus is a guest and may not do"):
+                client.machine.call(operation, arguments)
+    assert client.machine.state() == before
     client.machine.do("userconfig", "delete", "gus", "--yes")
     _, told = following.communicate(timeout=PATIENCE_S)
     assert following.returncode == 1
     assert "your user was changed or removed" in told
     client.ssh(there, "status", key=True).expect(255)
-    wait_until(lambda: not _processes_of_logins(client.machine), PATIENCE_S, what="no process is left behind")
+    wait_until(lambda: not _tokens(client.machine), PATIENCE_S, what="no process is left behind")
+    monkeypatch.setenv(local_client.LOGIN_VARIABLE, token)
+    with pytest.raises(Refused, match="this login has ended"):
+        client.machine.call("status")
 
 
-def _processes_of_logins(machine: Machine) -> list[str]:
-    """Return the processes that serve logins of a machine's daemon."""
-    found = []
+def _tokens(machine: Machine) -> list[str]:
+    """Return the tokens of the processes that serve logins of a machine's daemon."""
+    found, name = [], f"{local_client.LOGIN_VARIABLE}="
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            environment = (process / "environ").read_bytes().split(b"\0")
+            environment = (process / "environ").read_text(encoding="utf-8", errors="replace").split("\0")
         except OSError:
             continue
-        token = f"{local_client.LOGIN_VARIABLE}=".encode()
-        if f"CLUSTER_STORE={machine.store}".encode() in environment and any(
-            entry.startswith(token) for entry in environment
-        ):
-            found.append(process.name)
+        if f"CLUSTER_STORE={machine.store}" in environment:
+            found += [entry.removeprefix(name) for entry in environment if entry.startswith(name)]
     return found

@@ -65,12 +65,16 @@ def five(plugged: tuple[list[Machine], Switch], network: Switch) -> list[Machine
 def linked(some: Sequence[Machine], others: Sequence[Machine]) -> None:
     """Wait until each of some machines says that it is connected with each of others, with nothing outstanding."""
 
-    def told() -> dict[tuple[str, str], object]:
+    def wanting() -> list[str]:
         rows = {(one.name, other.name): one.links()[other.name] for one, other in product(some, others)}
-        wanted = ("connected", 0, 0)
-        return {between: row for between, row in rows.items() if (row["state"], row["behind"], row["ahead"]) != wanted}
+        told = {between: (row["state"], row["behind"], row["ahead"], row["reason"]) for between, row in rows.items()}
+        return [f"{one} of {other}: {row}" for (one, other), row in told.items() if row[:3] != ("connected", 0, 0)]
 
-    wait_until(lambda: not told(), HEALED_S, what="all links to be up")
+    seen: list[list[str]] = []
+    try:
+        wait_until(lambda: seen.append(wanting()) or not seen[-1], HEALED_S, what="all links to be up")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; at last {seen[-1]}") from error
 
 
 def cut(some: Sequence[Machine], others: Sequence[Machine]) -> None:

@@ -1,10 +1,12 @@
-"""What machines of a situation take back and settle, and what waits for somebody to settle it.
+"""What machines of a situation remember, take back and settle, and what waits for somebody to settle it.
 
-> anna: rollback last N [force]        > anna: rollback last N [force]          the last changes of settings
+> anna: rollback last N [force]          the last changes of settings
 > anna: rollback by MACHINE [force]      all that a machine wrote
 > anna: settle PATH MACHINE...           with what that machine wrote there, or wrote that it hides
 > anna: acknowledge MACHINE              what shows that it lived twice
 > inbox                                  what is open on every machine
+> mark WORD                              this moment gets a name
+> recall WORD KEY [MACHINE]              what a key was at the cluster level then, or what that machine knew of it
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ from cluster_store.core import commands
 from cluster_store.core.cluster import read
 from cluster_store.core.inbox import Inbox, inbox, resolve
 from cluster_store.core.naming import show_path
-from cluster_store.core.registers import Registers, Secret, Standing
+from cluster_store.core.past import Moment, belongs, past_of
+from cluster_store.core.registers import CLUSTER, Registers, Secret, Standing
 from cluster_store.core.rollback import Change, Rollback, can_be_taken_back, plan, value_of
+from cluster_store.core.settings import effective
 from cluster_store.core.types import Path, RecordId
 from tests.core.agreement import log_of, registers_of
 from tests.replicas import Machine
@@ -115,3 +119,12 @@ async def _inbox(machine: Machine) -> tuple[Registers, Inbox]:
 
 async def _all(machine: Machine) -> Registers:
     return Standing(dict((await registers_of(machine)).under("")))
+
+
+def recalled(machine: Machine, time: int, key: str, known_by: Machine | None) -> str:
+    """Return what a key was at a time, as a machine's own log tells it."""
+    records = log_of(machine).records
+    wanted = belongs(Moment(None, time), known_by.id if known_by is not None else None, machine.id)
+    past = past_of(reversed(records), wanted, machine.id, lambda *_: None)
+    found = effective(past, [CLUSTER], key)
+    return _text(found.value if found is not None else None)

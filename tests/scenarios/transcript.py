@@ -14,7 +14,7 @@
     > full disk bert           its next append fails
     > check                    what clustercheck tells on every machine
     > show KEY                 its value on every machine, who wrote it, and what stands beside it
-    > inbox                    what is open: see taking_back.py, also for rollback, settle and acknowledge
+    > inbox                    what is open: see taking_back.py, also for rollback, settle, acknowledge, recall
     > groups                   > users                  > epochs bert             > compare
 
 Messages are delivered after every line. What a line causes without being asked, refusals, notices and closed links,
@@ -55,6 +55,7 @@ class Theatre:
         self.fleet = Fleet()
         self.machines: dict[str, Machine] = {}
         self.backups: dict[str, MemoryLog] = {}
+        self.moments: dict[str, int] = {}
 
     async def perform(self, line: str) -> list[str]:
         """Carry out one line; return what is to be recorded behind it."""
@@ -253,6 +254,21 @@ class Theatre:
                 said.setdefault(text, []).append(name)
         return [f"{' '.join(names)}: {text}" for text, names in said.items()]
 
+    async def mark(self, words: list[str]) -> None:
+        """Give this moment a name; whatever comes is later."""
+        self.moments[words[0]] = self.fleet.now
+        self.fleet.now += 1
+
+    async def recall(self, words: list[str]) -> list[str]:
+        """Tell what a key was then, as every machine's log tells it."""
+        when, key, *known_by = words
+        knower = self.machines[known_by[0]] if known_by else None
+        told = {
+            name: taking_back.recalled(machine, self.moments[when], key, knower)
+            for name, machine in self.machines.items()
+        }
+        return self._grouped(told)
+
     async def inbox(self, _: list[str]) -> list[str]:
         """Tell what is open on each machine."""
         said: dict[str, list[str]] = {}
@@ -354,6 +370,8 @@ _SCENES: dict[str, _Scene] = {
     "groups": Theatre.groups,
     "epochs": Theatre.epochs,
     "inbox": Theatre.inbox,
+    "mark": Theatre.mark,
+    "recall": Theatre.recall,
     "check": Theatre.check,
     "users": Theatre.users,
     "compare": Theatre.compare,
