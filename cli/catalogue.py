@@ -25,17 +25,17 @@ _OPERATIONS = {
     "create": Entry("clusterconfig", "create", "Make a cluster, with this machine as its first member."),
     "join": Entry("joining", "join", "Join the cluster of another machine."),
     "addgroup": Entry("clusterconfig", "addgroup", "Add an empty group."),
+    "setgroup": Entry("clusterconfig", "setgroup", "Put machines into a group; they inherit its settings."),
     "renamegroup": Entry("groups", "renamegroup", "Give a group another name."),
     "deletegroup": Entry("groups", "deletegroup", "Delete a group; its machines go to another one."),
+    "removemachine": Entry("clusterconfig", "removemachine", "Remove machines from the cluster for good."),
     "setname": Entry("groups", "setname", "Give the cluster another name."),
-    "setgroup": Entry("clusterconfig", "setgroup", "Put machines into a group; they inherit its settings."),
     "list": Entry("clusterconfig", "list_", "Show the cluster: its groups, and the machines in each."),
     "connstatus": Entry("clusterconfig", "connstatus", "Show the link to each machine, and why one is down."),
     "communication": Entry("communication", "communication", "Show or change how machines reach each other."),
     "disconnect": Entry("clusterconfig", "disconnect", "Detach machines for a while; they stay members."),
     "reconnect": Entry("clusterconfig", "reconnect", "Take detached machines back."),
     "prepjoin": Entry("communication", "prepjoin", "Announce a machine that is to join over CCS."),
-    "removemachine": Entry("clusterconfig", "removemachine", "Remove machines from the cluster for good."),
 }
 
 _MACHINE = {

@@ -61,7 +61,8 @@ def _tell_reasons(story: dict[str, Any], indent: str) -> None:
         say(f"{indent}written by {_who(story['written'])}")
     _tell_beaten(story, indent)
     for other in story["overrides"]:
-        say(f"{indent}overrides {one_line(other['level'])}: {_text(other['value'])}, by {_who(other['written'])}")
+        what = f"{'a newer value at ' if other['newer'] else ''}{one_line(other['level'])}: {_text(other['value'])}"
+        say(f"{indent}overrides {what}, by {_who(other['written'])}")
         _tell_beaten(other, indent + "  ")
     for other in story["unset"]:
         say(f"{indent}unset at {one_line(other['level'])} by {_who(other['written'])}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -51,9 +52,7 @@ def repair(
     if member:
         host, port = network.host_and_port(member)
         named = Member(host, port, fingerprint)
-    # That its own records come back is what the repair is for, and told at the end.
-    logging.getLogger("cluster_store").setLevel(logging.ERROR)
-    with progress_line() as progress:
+    with _own_records_untold(), progress_line() as progress:
         outcome = bootstrap.repair(
             context.obj.root,
             from_peers=from_peers or named is not None,
@@ -67,6 +66,18 @@ def repair(
         for line in _next(outcome):
             note(line)
     return DONE if healthy or outcome.repaired else BAD
+
+
+@contextmanager
+def _own_records_untold() -> Iterator[None]:
+    """Leave out of the log that this machine's own records come back: that is what the repair is for."""
+    logger = logging.getLogger("cluster_store")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _plain(outcome: Outcome) -> dict[str, object]:

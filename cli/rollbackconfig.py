@@ -38,11 +38,11 @@ def rollbackconfig(
         int | None, typer.Option("--last", metavar="N", min=1, help="Take back the last N changes of settings here.")
     ] = None,
     machine: Annotated[
-        str | None, typer.Option("--machine", metavar="NAME", help="With --since: take back what this machine wrote.")
+        str | None, typer.Option("--machine", metavar="NAME", help="Take back only what this machine wrote.")
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option("--since", metavar="EVENT", help="With --machine: from this event on, it included."),
+        typer.Option("--since", metavar="EVENT", help="Take back this one and all that it had not seen."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Take back also what was changed again later.")] = False,
     dry_run: DryRun = False,
@@ -55,9 +55,9 @@ def rollbackconfig(
     --dry-run shows each value, now and then, and whose effective values change.
     """
     session: Session = context.obj
-    named = [one for one in (event, to, last, machine) if one is not None]
-    if len(named) != 1 or (machine is None) != (since is None):
-        context.fail("give one of EVENT, --to EVENT, --last N, or --machine NAME with --since EVENT")
+    named = [one for one in (event, to, last, since) if one is not None]
+    if len(named) > 1 or (machine is None and not named) or (machine is not None and event is not None):
+        context.fail("give EVENT, or one of --to EVENT, --since EVENT, --last N, or --machine NAME, alone or with one")
     with session.read() as store, store.snapshot():
         cluster = store.cluster()
         log = partial(_events, store)
@@ -104,15 +104,16 @@ def _chosen(
     if event is not None:
         wanted = store.event(event).id
         return lambda added: added.record.id == wanted
-    if to is not None:
-        seen = events_until(moment_of(to, store), store)
-        return lambda added: added.record.id not in seen
+    author = machine_named(machine, cluster) or None
     if last is not None:
-        newest = filter(can_be_taken_back, map(read_event, store.events(newest_first=True)))
+        newest = filter(can_be_taken_back, map(read_event, store.events(newest_first=True, machine=author)))
         ids = {added.record.id for added in islice(newest, last)}
         return lambda added: added.record.id in ids
-    author, begun = machine_named(machine, cluster), chosen_by(since, None, store)
-    return lambda added: added.record.envelope.machine == author and begun(added)
+    begun = chosen_by(since, None, store)
+    seen = events_until(moment_of(to, store), store) if to is not None else set()
+    return lambda added: (
+        author in (None, added.record.envelope.machine) and added.record.id not in seen and begun(added)
+    )
 
 
 # --- for scripts ---

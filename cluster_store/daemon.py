@@ -336,12 +336,14 @@ class Host:
         if self._listeners is None or not isinstance(command, ChangeMachine | ChangeCommunication):
             return await self.service.submit(arguments, caller)
         async with self._relocating:
-            await self._listeners.move(self.service.rehearsed(command, caller.user))
+            await self._listeners.move(self.service.me, self.service.rehearsed(command, caller.user))
             try:
                 return await self.service.submit(arguments, caller)
             finally:
                 # Where it was refused all the same, this goes back to where the record says.
                 await self._listeners.follow(self.service.me)
+                if self.service.links is not None:
+                    self.service.links.close_outgrown()
 
     async def _remove(self, arguments: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
         """Remove machines; where this one is among them, return when it stands alone."""

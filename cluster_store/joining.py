@@ -82,14 +82,14 @@ async def ask(
     if invitation.ccs:
         try:
             reply = await transport.ask_by_key(host, port, accept_key, request)
-        except LinkError as error:
-            if error.state != "authentication failed":
+        except LinkError as refused:
+            if refused.state != "authentication failed":
                 raise
             raise LinkError(
-                error.state,
-                f"{error.message}: it is not announced there, or that is not the CCS port",
+                refused.state,
+                f"{refused.message}: it is not announced there, or that is not the CCS port",
                 "'clusterconfig prepjoin print' here shows what to give on a member",
-            ) from error
+            ) from refused
     else:
         reply = await transport.ask(host, port, invitation.user, invitation.password, accept_key, request)
     error = reply.get("error")

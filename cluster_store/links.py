@@ -118,6 +118,19 @@ class Links:
         for machine in [machine for machine in self._dialers if machine not in others]:
             self._part(machine)
 
+    def close_outgrown(self) -> None:
+        """End the links to peers whose platform version this machine has left: they were of one when they greeted.
+
+        Only where this machine itself says that it has: another member can write its version too, and would cut it off.
+        """
+        replica = self._node.replica
+        me = replica.cluster.machines.get(self._me)
+        for opened in list(self._by_peer.values()):
+            session = replica.sessions.get(opened.number)
+            told = session.hello.version if session is not None and session.hello is not None else ""
+            if me is not None and told and told != me.version:
+                self.close(opened.number, "version differs", f"version {told} there, {me.version} here")
+
     def _part(self, machine: MachineId) -> None:
         """Dial a machine no more. A link that is up lives until the machine has been told, but not for long."""
         dialer, opened = self._dialers.pop(machine), self._by_peer.get(machine)

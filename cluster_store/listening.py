@@ -47,12 +47,16 @@ class Listeners:
         except Refused as error:
             logger.warning("CCS is off: %s", error.message)
 
-    async def move(self, machine: Machine) -> None:
-        """Listen where a machine's record will say. Raises Refused where that cannot be had; then all is as it was."""
-        before = dict(self.places)
+    async def move(self, now: Machine, then: Machine) -> None:
+        """Listen where a machine's record will say, as far as that is elsewhere than now.
+
+        Raises Refused where that cannot be had; then all is as it was.
+        """
+        before, unmoved = dict(self.places), places_of(now)
         try:
-            for name, place in places_of(machine).items():
-                await self._listen(name, place)
+            for name, place in places_of(then).items():
+                if place != unmoved[name]:
+                    await self._listen(name, place)
         except Refused:
             for name, place in before.items():
                 await self._listen(name, place)

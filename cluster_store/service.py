@@ -34,6 +34,8 @@ from cluster_store.previewing import levels_of, offer
 
 #: Why an epoch begins that an operator should hear of for as long as it lasts.
 _MENDED = ("restored", "repaired")
+#: How long it is told that a machine was seen to run twice, milliseconds.
+_TWICE_MS = 600_000
 #: Called with a sentence while a long operation goes on.
 Progress = Callable[[str], None]
 
@@ -166,8 +168,13 @@ class Service:
             "serving": self.links is not None,
             "waiting": dict(self.node.replica.waiting),
             "removed": self._removed(),
-            "twin": _twin(self.node.replica.twins.seen),
+            "twin": self._twin(),
         }
+
+    def _twin(self) -> str | None:
+        seen = self.node.replica.twins.seen
+        past = seen is None or (not seen.elder and self.node.now() - seen.at > _TWICE_MS)
+        return None if past else _twin(seen)
 
     def _removed(self) -> str | None:
         """Return who removed this machine when, by its own log or else as peers tell it; None where nobody did."""
@@ -219,14 +226,16 @@ class Service:
             facts |= {"reason": "no daemon runs here: start it with 'cluster-store serve'"}
         if facts["state"] == "removed":
             facts["reason"] += f"; {_alone(self.me)}"
-        facts |= self._ruled(member)
+        if facts["state"] != "removed" or departure_of(self.node) is not None:
+            facts |= self._ruled(member)
         facts["relayed_through"] = self._relay(machine, facts["state"])
         facts["version"] = member.version
         facts["address"] = self._address(member)
         facts["epoch"] = {"reason": member.epoch_reason, "since": iso(member.epoch_begun)}
         if member.epoch_reason in _MENDED and not facts["reason"]:
             facts["reason"] = f"its store was {member.epoch_reason} at {iso(member.epoch_begun)}"
-        if twice := self.node.replica.twins.peers.get(machine):
+        twice = self.node.replica.twins.peers.get(machine, 0)
+        if self.node.now() - twice < _TWICE_MS:
             told = f"runs twice, seen last at {iso(twice)}: stop the copy"
             facts["reason"] = f"{facts['reason']}; {told}" if facts["reason"] else told
         waiting = self.node.replica.waiting.get(machine)
@@ -268,7 +277,7 @@ def _twin(seen: Sighting | None) -> str | None:
     told = f"a copy of this store runs elsewhere too, seen last at {iso(seen.at)}"
     if seen.elder:
         return f"{told}; this is the younger of the two and takes no changes: stop one, then start the other again"
-    return f"{told}; it takes no changes: stop it"
+    return f"{told}; the copy takes no changes: stop it"
 
 
 def _alone(me: Machine) -> str:

@@ -249,7 +249,7 @@ async def test_a_dial_that_fails_late_does_not_hide_the_link_that_came_in(
         raise LinkError("unreachable", "no answer within 10 s")
 
     def state() -> str:
-        return next(row["state"] for row in trio.a.service.connstatus()["machines"] if row["hostname"] == "b")
+        return next(str(row["state"]) for row in trio.a.service.connstatus()["machines"] if row["hostname"] == "b")
 
     monkeypatch.setattr(trio.a.transport, "dial", dial)
     await trio.b.end()
@@ -285,3 +285,23 @@ async def test_a_machine_that_was_away_while_the_ports_changed_finds_its_way_bac
     await away.has("meanwhile", "1")
     assert away.node.replica.cluster.over == over
     await wait_until_async(trio.equal)
+
+
+async def test_a_machine_that_changes_its_version_is_held_back_by_the_others(trio: Trio) -> None:
+    """Its links end when it says so, not only when they break; the others go on, and it is back when they follow."""
+    await trio.a.command(commands.ChangeMachine(version="9.1"))
+    trio.a.links.close_outgrown()
+
+    def states(site: Site) -> dict[str, str]:
+        return {row["hostname"]: row["state"] for row in site.service.connstatus()["machines"]}
+
+    held = {"a": "version differs", "b": "connected", "c": "connected"}
+    await wait_until_async(lambda: states(trio.b) == states(trio.c) == held, what="states")
+    await trio.a.set("by.a", "1")
+    await trio.b.set("by.b", "1")
+    await trio.c.has("by.b", "1")
+    assert trio.c.get("by.a") is None
+    for site in (trio.b, trio.c):
+        await site.command(commands.ChangeMachine(version="9.1"))
+    await trio.c.has("by.a", "1", seconds=30.0)
+    await trio.a.has("by.b", "1", seconds=30.0)

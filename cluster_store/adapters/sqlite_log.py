@@ -158,7 +158,7 @@ class SqliteLog:
 
     async def read(self, after: int, records: int, size: int) -> list[LogRow]:
         """See ``EventLog``."""
-        return await self._run(_read, after, records, size)
+        return await self._run(_read, self.path, after, records, size)
 
     async def load_document(self, document: str) -> SavedDocument:
         """See ``EventLog``."""
@@ -274,13 +274,16 @@ def _first_missing(connection: sqlite3.Connection, covered: Mapping[int, int]) -
     return first - 1
 
 
-def _read(connection: sqlite3.Connection, after: int, records: int, size: int) -> list[LogRow]:
+def _read(connection: sqlite3.Connection, path: Path, after: int, records: int, size: int) -> list[LogRow]:
     rows = connection.execute(
         "SELECT position, id, line, seq, envelope, seal FROM records WHERE position > ? ORDER BY position", (after,)
     )
     found: list[LogRow] = []
     taken = 0
     for position, record, line, seq, envelope, seal in rows:
+        if sha256(envelope + (seal or b"")).digest() != record:
+            # A peer would refuse it, and take this machine for a hostile one.
+            raise StoreCorrupt(f"record {position} of {path} is damaged", MENDING)
         secrets = connection.execute(
             "SELECT path, salt, text FROM secrets WHERE record = ? ORDER BY path", (record,)
         ).fetchall()

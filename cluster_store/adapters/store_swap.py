@@ -58,7 +58,8 @@ def free_stamp(folder: StoreFolder) -> str:
     """Return the time for the name of what is kept, with a number where something has that name already."""
     now = stamp()
     names = itertools.chain((now,), (f"{now}-{number}" for number in itertools.count(2)))
-    return next(name for name in names if not former_database(folder, name).exists())
+    # A join that was killed may have left the settings beside a database that was never put there.
+    return next(name for name in names if not any(folder.root.glob(f"former-{name}.*")))
 
 
 def gather(folder: StoreFolder) -> Path:

@@ -306,7 +306,8 @@ def _lived_twice(cluster: Cluster, registers: Registers, lines: Iterable[Line]) 
             yield Problem(
                 TWO_LIVES,
                 f"{one_line(cluster.hostname(machine))} was restored from an earlier copy or ran twice: it "
-                f"{' and '.join(dict.fromkeys(fresh.values()))}; nothing is lost, but see that only one of it runs",
+                f"{' and '.join(dict.fromkeys(fresh.values()))}; what other machines have of it came back; see that "
+                "only one of it runs",
                 last.hybrid >> HYBRID_LOGICAL_BITS if last is not None else None,
                 show_level(machine_level(machine), cluster),
                 (last.id,) if last is not None else (),

@@ -22,7 +22,7 @@ from cluster_store.core import (
 from cluster_store.core.admission import key_path
 from cluster_store.core.cluster import ADMIN, MAIN_GROUP, ROLES, TRANSPORTS, Cluster, Machine, group_id
 from cluster_store.core.decide_groups import group_path
-from cluster_store.core.decision import Context, Decision, named, replace, require_cluster, to_text, write_secret
+from cluster_store.core.decision import Context, Decision, named, replace, require_cluster, says, to_text, write_secret
 from cluster_store.core.errors import InvalidValue, Refused
 from cluster_store.core.events import Event
 from cluster_store.core.records import KEY_BYTES, machine_id
@@ -208,17 +208,24 @@ def _admit(command: commands.AdmitMachine, context: Context) -> Decision:
         raise Refused(SEVERAL_GROUPS, f"say which one with --group: {names}")
     group = cluster.group(command.group) if command.group else next(iter(cluster.groups.values()))
     check_join(cluster, context.machine, joiner, command.card)
-    standing = context.registers.standing(key_path(joiner))
-    if standing:
-        return Decision(None, {"admission": standing[0].id})
     writes = [
         *_card_writes(joiner, command.card, context),
         replace(context.registers, group_path(joiner), to_text(group.id)),
         *decide_communication.fulfilled(command.card, context),
     ]
-    return Decision(
-        Event("MachineAdmitted", tuple(writes), {"hostname": command.card.hostname, "group": group.name}),
-    )
+    params = {"hostname": command.card.hostname, "group": group.name}
+    standing = context.registers.standing(key_path(joiner))
+    if not standing:
+        return Decision(Event("MachineAdmitted", tuple(writes), params))
+    # It was let in before and tries again. What it says otherwise by now is written, unless it can write that itself.
+    known = cluster.machines.get(joiner)
+    fresh = [write for write in writes if known is not None and not known.joined and _is_news(write, context)]
+    event = Event("MachineAdmitted", tuple(fresh), params) if fresh else None
+    return Decision(event, {"admission": standing[0].id})
+
+
+def _is_news(write: Write, context: Context) -> bool:
+    return not (isinstance(write.value, str) and says(context.registers, write.path, write.value))
 
 
 def _detach(command: commands.DetachMachines, context: Context) -> Decision:

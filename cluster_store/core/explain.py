@@ -129,7 +129,8 @@ def to_json(explanation: Explanation, cluster: Cluster, find: FindEvent) -> dict
     """Return what ``explain --json`` says.
 
     For a plain key: ``level``, ``written``, ``overrides`` and ``beat``; for a set the same for each of its
-    ``elements``. ``unset`` holds the more specific levels at which the key was unset.
+    ``elements``. ``unset`` holds the more specific levels at which the key was unset; ``newer`` tells that what is
+    overridden was written later than what overrides it.
     """
     shown: dict[str, Any] = {
         "key": explanation.key,
@@ -153,9 +154,14 @@ def _story_to_json(story: Story, cluster: Cluster, find: FindEvent) -> dict[str,
         present = source is not None and source.value != KNOCKED_OUT
         shown = {"element": plain(story.element), "present": present, **shown}
     return shown | {
-        "overrides": [source_to_json(other, cluster, find) for other in story.overridden],
+        "overrides": [_overridden_to_json(other, source, cluster, find) for other in story.overridden],
         "unset": [source_to_json(other, cluster, find) for other in story.sources if other.value is None],
     }
+
+
+def _overridden_to_json(other: Source, source: Source | None, cluster: Cluster, find: FindEvent) -> dict[str, Any]:
+    newer = source is not None and other.lane.hybrid > source.lane.hybrid
+    return {**source_to_json(other, cluster, find), "newer": newer}
 
 
 def source_to_json(source: Source, cluster: Cluster, find: FindEvent) -> dict[str, Any]:

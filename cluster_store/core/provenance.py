@@ -44,11 +44,18 @@ def provenance(
     standing = Standing(dict(registers.under("")))
     levels = {one: cluster.levels_for(one) for one in ([machine] if machine else cluster.machines)}
     places = list(reversed(levels[machine])) if machine is not None else _levels_in_use(standing)
-    found = []
-    for key, level in sorted(_kept(standing, places, prefix), key=lambda one: (one[0], places.index(one[1]))):
-        heirs = {one: above[: above.index(level)] for one, above in levels.items() if level in above}
-        found.append(_look(standing, key, level, heirs))
-    return found
+    # A machine that a level is for -> its more specific levels. Machines and keys may be many, levels are few.
+    heirs = {
+        level: {one: above[: above.index(level)] for one, above in levels.items() if level in above} for level in places
+    }
+    kept: dict[str, list[Level]] = {}
+    for key, level in _kept(standing, places, prefix):
+        kept.setdefault(key, []).append(level)
+    return [
+        _look(standing, key, level, heirs[level], kept[key])
+        for key in sorted(kept)
+        for level in sorted(kept[key], key=places.index)
+    ]
 
 
 def _levels_in_use(registers: Registers) -> list[Level]:
@@ -73,14 +80,16 @@ def _kept(registers: Registers, levels: Sequence[Level], prefix: str) -> Iterato
     return (one for one in seen if is_kept(registers, one[1], one[0]))
 
 
-def _look(registers: Registers, key: str, level: Level, heirs: dict[MachineId, list[Level]]) -> Kept:
-    """Return what a level says of a key; ``heirs``: the machines it is for -> their more specific levels."""
+def _look(
+    registers: Registers, key: str, level: Level, heirs: dict[MachineId, list[Level]], kept: Sequence[Level]
+) -> Kept:
+    """Return what a level says of a key, which ``kept`` are all levels to do."""
     if is_set(registers, key):
         return _look_at_set(registers, key, level, heirs)
     lane = own_value(registers, level, key)
     assert lane is not None
     # The most specific one that has a value counts.
-    over = {one: [other for other in above if is_kept(registers, other, key)][:1] for one, above in heirs.items()}
+    over = {one: [other for other in above if other in kept][:1] for one, above in heirs.items()}
     return Kept(
         key,
         level,

@@ -374,7 +374,10 @@ class Replica:
         if refusal is not None:
             return self._refuse(session.link, *refusal)
         session.greet(hello, self.state)
-        return [*self.twins.greeted(session.link, hello, now), *session.proceed(self.state)]
+        return [
+            *self.twins.greeted(session.link, hello, self.cluster.hostname(session.peer), now),
+            *session.proceed(self.state),
+        ]
 
     def _refuse(self, link: int, state: str, here: str, there: str = "") -> list[Effect]:
         """Take leave, with the reason in words for this side and for the peer's where those differ.

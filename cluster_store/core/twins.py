@@ -86,13 +86,21 @@ class Twins:
             "stop one of them; if this one is to stay, start its daemon again then",
         )
 
-    def greeted(self, link: int, hello: Hello, now: int) -> list[Effect]:
-        """Take in a peer's hello; tell it of the other instance of it that is alive too."""
+    def greeted(self, link: int, hello: Hello, name: str, now: int) -> list[Effect]:
+        """Take in a peer's hello; tell it of the other instance of it that is alive too.
+
+        Args:
+            link: where it said it.
+            hello: what it said.
+            name: the peer's, for people.
+            now: this machine's wall clock, milliseconds.
+        """
         heard = self._heard.setdefault(hello.machine, _Heard())
         latest = next(reversed(heard.epochs), hello.instance)
         if hello.instance not in heard.epochs:
             # It was just started; what came before proves nothing about it.
             heard.returns = 0
+            self.peers.pop(hello.machine, None)
         elif latest != hello.instance:
             heard.returns += 1
         heard.epochs.pop(hello.instance, None)
@@ -105,9 +113,7 @@ class Twins:
             del heard.epochs[oldest]
         if latest == hello.instance or heard.returns < _RETURNS:
             return []
-        told = (
-            [] if hello.machine in self.peers else [Noticed(f"{hello.machine} runs twice: a copy of its store is up")]
-        )
+        told = [] if hello.machine in self.peers else [Noticed(f"{name} runs twice: a copy of its store is up")]
         self.peers[hello.machine] = now
         return [Send(link, other), *told]
 
@@ -138,7 +144,11 @@ class Twins:
         before, self.seen = self.seen, Sighting(other.instance, now, elder)
         if before is not None and before.elder == elder:
             return [answer]
-        end = "this one is the younger and takes no changes from now on" if elder else "it takes no changes any more"
+        end = (
+            "this one is the younger and takes no changes from now on"
+            if elder
+            else "the copy takes no changes any more"
+        )
         return [answer, Noticed(f"a copy of this store runs elsewhere too: {end}")]
 
     def _is_proven(self, other: Twin, registers: Registers) -> bool:

@@ -232,6 +232,16 @@ async def test_a_changed_newest_record_is_noticed(anna: Machine, path: Path, col
         await open_and_load(path)
 
 
+async def test_a_damaged_record_is_not_passed_on(anna: Machine, path: Path) -> None:
+    """A peer would refuse it, and blame this machine for what its disk did."""
+    assert len(await anna.log.read(0, 10, 1 << 20)) == 2
+    with database(path) as connection:
+        drop_triggers(connection)
+        connection.execute("UPDATE records SET envelope = CAST(replace(envelope, 'os:root', 'os:boot') AS BLOB)")
+    with pytest.raises(StoreCorrupt, match="record 1 of"):
+        await anna.log.read(0, 10, 1 << 20)
+
+
 async def test_lost_facts_about_the_store_are_noticed(anna: Machine, path: Path) -> None:
     """Without the row that says what the log should hold, nothing is assumed."""
     await anna.log.close()

@@ -159,3 +159,12 @@ def test_names_of_what_is_kept_do_not_collide(tmp_path: Path, monkeypatch: pytes
         database(fresh / folder.database.name, f"newer{number}")
         keys(fresh / folder.keys.name, f"newer{number}")
     assert names == ["now", "now-2", "now-3"]
+
+
+def test_what_is_kept_takes_no_name_that_is_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a join that was killed in the same second left the settings, but no database."""
+    monkeypatch.setattr(store_swap, "stamp", lambda: "20260101T000000Z")
+    folder = StoreFolder(tmp_path)
+    for kept in ("former-20260101T000000Z.json", "former-20260101T000000Z-2.db"):
+        (tmp_path / kept).touch()
+    assert store_swap.free_stamp(folder) == "20260101T000000Z-3"

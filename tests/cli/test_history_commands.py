@@ -178,7 +178,8 @@ def test_explain_tells_where_a_value_comes_from(mx1: Store) -> None:
     words = mx1.do("explain", "smtp.banner").splitlines()
     assert words[0] == 'smtp.banner = "on mx1" on mx1, from machine:mx1'
     assert words[1].startswith("  written by os:root on mx1#")
-    assert words[2].startswith('  overrides cluster: "two", by os:root on mx2#')
+    assert words[2].startswith('  overrides a newer value at cluster: "two", by os:root on mx2#')
+    assert told["overrides"][0]["newer"] is True
     assert words[3].startswith('    beat "one", by os:root on mx1#')
 
 

@@ -16,6 +16,7 @@ import pytest
 from cluster_store_cli import prompts
 
 from cluster_store.adapters import store_swap
+from cluster_store.adapters.resolver import SystemResolver
 from cluster_store.core.errors import StoreFull
 from tests.cli.stores import Store
 from tests.waiting import wait_until
@@ -251,6 +252,36 @@ def test_what_a_member_demands_is_said_in_its_words(member: Member, joiner: Stor
     assert "lacks Management and has also Data" in refused(member, joiner, *member.invitation())
     joiner.do("machine", "set", "--interface", "Management=127.0.0.1", "--hostname", "MX1.example.com")
     assert "the hostname MX1.example.com is taken" in refused(member, joiner, *member.invitation())
+
+
+def test_a_cluster_that_uses_hostnames_is_joined_by_who_can_look_them_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the joiner stays as it was; a name whose address leads elsewhere is only warned of."""
+    store = Store(tmp_path / "mx1").init("mx1.example.com", "--password-stdin", typed=PASSWORD + "\n")
+    store.do("clusterconfig", "create", "americas", "--by", "hostname")
+    # The member is a process of its own, which looks up this one for real.
+    joiner = Store(tmp_path / "joiner").init("localhost")
+    known: list[str] = []
+
+    async def addresses(_: SystemResolver, __: str) -> list[str]:
+        return known
+
+    async def hostname(_: SystemResolver, __: str) -> str:
+        return "localhost"
+
+    monkeypatch.setattr(SystemResolver, "addresses", addresses)
+    monkeypatch.setattr(SystemResolver, "hostname", hostname)
+    with serving(store, "--json") as line:
+        about = json.loads(line)
+        words = Member(store, about["ssh_port"], about["fingerprint"]).invitation(group="")
+        before = joiner.state()
+        assert "localhost cannot look up mx1.example.com" in joiner.run(*words, typed=PASSWORD).expect(1).err
+        assert joiner.state() == before
+        known.append("127.0.0.1")
+        told = joiner.run(*words, typed=PASSWORD).expect(0).err
+        assert "warning: 127.0.0.1, the address of mx1.example.com, leads back to localhost on localhost" in told
+        assert joiner.ask("status")["cluster"] == "americas"
 
 
 def test_somebody_at_a_terminal_is_asked(member: Member, joiner: Store, at_a_terminal: list[str]) -> None:

@@ -35,7 +35,7 @@ class Terminal:
     def sees(self, text: str) -> None:
         """Wait until something is shown."""
         self._child.expect_exact(text)
-        self.screen += _CONTROL.sub("", self._child.before + self._child.after)
+        self.screen += _CONTROL.sub("", f"{self._child.before}{self._child.after}")
 
     def answers(self, question: str, answer: str = "") -> None:
         """Wait for a question, and answer it when it waits for that."""
@@ -51,7 +51,7 @@ class Terminal:
     def end(self) -> int:
         """Wait until the program ends; return its exit status."""
         self._child.expect(pexpect.EOF)
-        self.screen += _CONTROL.sub("", self._child.before)
+        self.screen += _CONTROL.sub("", str(self._child.before))
         self._child.close()
         assert "Traceback" not in self.screen
         return int(self._child.exitstatus if self._child.exitstatus is not None else -1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -113,7 +114,8 @@ def test_a_failure_says_which_invariant_broke_and_how_to_see_it_again(monkeypatc
     """Status 3; number, sentence, the page that explains it, the trace up to there, and a command that ends so too."""
     plant(monkeypatch)
     outcome = run("simulate", "--seed", "4", "--events", "40").expect(3)
-    assert f"invariant 3 broke at anna: {INVARIANTS[3]}: there are nine" in outcome.out
+    # At which machine depends on the workload, and that changes with the commands that there are.
+    assert re.search(rf"invariant 3 broke at \w+: {re.escape(INVARIANTS[3])}: there are nine", outcome.out)
     assert "docs/invariants.md" in outcome.out
     assert outcome.out.rstrip().endswith("there are nine")
     command = next(line for line in outcome.out.splitlines() if "see it again: " in line).partition(": ")[2]

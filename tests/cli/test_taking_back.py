@@ -89,6 +89,13 @@ def test_everything_after_a_point_and_all_of_a_machine(mx1: Store) -> None:
     told = mx1.ask("rollbackconfig", "--machine", "mx2", "--since", "mx2#1", "--dry-run")
     assert {one["key"] for one in told["changes"]} == {"smtp.banner", "relay"}
     assert [one["kind"] for one in told["left"]] == ["EpochBegun"]
+    whole = mx1.ask("rollbackconfig", "--machine", "mx2", "--dry-run")
+    assert whole == told
+    assert len(mx1.ask("rollbackconfig", "--machine", "mx2", "--last", "1", "--dry-run")["events"]) == 1
+    since = banner_of(mx1, "mx2")
+    told = mx1.ask("rollbackconfig", "--since", since, "--dry-run")
+    assert {since} < set(told["events"]), "it, and what its author had not seen"
+    assert mx1.ask("rollbackconfig", "--machine", "mx2", "--to", since, "--dry-run")["events"] == whole["events"][1:]
     first = next(one["id"] for one in events(mx1) if one["kind"] == "MachineInitialised")
     outcome = mx1.run("rollbackconfig", "--to", first, "--dry-run").expect(0)
     assert "not taken back, being no change of settings alone: mx1#2" in outcome.err
@@ -96,9 +103,21 @@ def test_everything_after_a_point_and_all_of_a_machine(mx1: Store) -> None:
     assert not any(one["set_then"] for one in told["changes"])
 
 
+def banner_of(store: Store, machine: str) -> str:
+    """Return the first event in which a machine set the banner."""
+    return str(events(store, "--key", "smtp.banner", "--machine", machine)[0]["id"])
+
+
 @pytest.mark.parametrize(
     "words",
-    [(), ("mx1#1", "--last", "1"), ("--machine", "mx1"), ("--since", "mx1#1"), ("--last", "0"), ("--to", "mx1#1", "x")],
+    [
+        (),
+        ("mx1#1", "--last", "1"),
+        ("mx1#1", "--machine", "mx1"),
+        ("--since", "mx1#1", "--to", "mx1#1"),
+        ("--last", "0"),
+        ("--to", "mx1#1", "x"),
+    ],
 )
 def test_what_to_take_back_is_named_in_one_way(member: Store, words: tuple[str, ...]) -> None:
     """Anything else is wrong usage."""

@@ -225,6 +225,20 @@ def test_a_machine_that_tries_again_is_let_in_by_the_same_record() -> None:
     assert (decision.event, decision.result) == (None, {"admission": lane.id})
 
 
+def test_a_machine_that_tries_again_as_another_is_known_by_what_it_is_now() -> None:
+    """Only what differs is written, its key never again; once it has joined, it says such things itself."""
+    desk = founded("Paris")
+    desk.do(commands.AdmitMachine(card=card("edge"), group="Main_Group"))
+    changed = msgspec.structs.replace(card("edge"), hostname="ridge", ssh_port=2022)
+    event = desk.do(commands.AdmitMachine(card=changed, group="Paris"))
+    assert event is not None
+    assert [one.path.rpartition("/")[2] for one in event.writes] == ["hostname", "ssh_port", "group"]
+    machine = desk.cluster.machines[EDGE.id]
+    assert (machine.hostname, machine.ssh_port, machine.group) == ("ridge", 2022, "paris")
+    desk.registers.put(f"machine/{EDGE.id}/epoch:{'e' * 16}", '{"reason":"joined"}')
+    assert desk.do(commands.AdmitMachine(card=card("edge"), group="Main_Group")) is None
+
+
 def test_a_machine_that_never_came_blocks_no_name() -> None:
     """Its host may have been set up anew, under another identity."""
     desk = founded()

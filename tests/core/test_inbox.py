@@ -82,8 +82,8 @@ async def test_an_override_is_kept_or_given_up(which: int) -> None:
     assert lane.value == ("2", None)[which]
 
 
-@settings(max_examples=60)
-@given(step_lists())
+@settings(max_examples=100)
+@given(step_lists(("set", "set", "set", "load", "meet", "meet", "unset", "copy")))
 def test_hidden_values_are_those_that_a_naive_search_finds(steps: list[Step]) -> None:
     """Of all pairs of levels: the less specific value is newer, says something else, and its past has no override."""
     history = History().play(steps)

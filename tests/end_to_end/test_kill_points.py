@@ -70,7 +70,7 @@ def test_init_killed_anywhere_can_be_repeated_or_is_done(machines: Fleet, record
     """Afterwards there is a whole store, or the next ``init`` makes one, and until then commands say that it must."""
     first = machines.machine("mx0")
     unfinished = 0
-    for point in points(calls_of(first.run(*init_words(first), kill_at=0)), 8, record_property):
+    for point in points(calls_of(first.run(*init_words(first), kill_at=0)), 6, record_property):
         machine = machines.machine(f"mx{point}")
         assert killed(machine.run(*init_words(machine), kill_at=point)) or machine.state()[0] == 1
         if not (machine.store / "cluster.db").exists():
@@ -87,7 +87,7 @@ def test_a_change_killed_anywhere_is_made_or_is_not(machines: Fleet, record_prop
     """Also while documents are saved and the file's log is moved into the file: the next command finds either state."""
     machine = machines.machine("mx1", plants=("eager_to_save",)).init()
     made = left = 0
-    for point in points(calls_of(machine.run("set", "key", "0", kill_at=0)), 8, record_property):
+    for point in points(calls_of(machine.run("set", "key", "0", kill_at=0)), 6, record_property):
         before, number = machine.state()[0], machine.get("key")
         outcome = machine.run("set", "key", str(point), kill_at=point)
         after = machine.state()[0]
@@ -116,7 +116,7 @@ def test_an_upgrade_killed_anywhere_leaves_the_old_or_the_new_store(machines: Fl
         return Machine(machine.folder, machine.name, machine.address, plants=("of_the_next_version",))
 
     left_old = 0
-    for point in points(calls_of(upgraded(copy("new")).run("set", "key", "3", kill_at=0)), 8, record_property):
+    for point in points(calls_of(upgraded(copy("new")).run("set", "key", "3", kill_at=0)), 6, record_property):
         machine = copy(f"mx{point}")
         outcome = upgraded(machine).run("set", "key", "3", kill_at=point)
         assert killed(outcome) or schema_of(machine) == SCHEMA_VERSION + 1

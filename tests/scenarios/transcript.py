@@ -9,7 +9,7 @@
     > anna: move MACHINE GROUP      detach MACHINE      reconnect MACHINE      upgrade VERSION
     > anna: removemachine MACHINE...
     > anna: adduser NAME ROLE  changeuser NAME ROLE    rename NAME NEW   passwd NAME WORD   deleteuser NAME
-    > anna: admit NAME         a machine that is not linked to anybody yet
+    > anna: admit NAME [FIELD=VALUE]...    a machine that is not linked to anybody yet, which says that of itself
     > backup bert              > restore bert            > restart bert         > twin bert as NAME
     > full disk bert           its next append fails
     > check                    what clustercheck tells on every machine
@@ -27,6 +27,8 @@ import re
 import shlex
 from collections.abc import Awaitable, Callable, Iterable
 from copy import deepcopy
+
+import msgspec
 
 from cluster_store.adapters.memory_log import MemoryLog
 from cluster_store.core import commands
@@ -105,7 +107,11 @@ class Theatre:
         if verb.endswith("user") or verb in ("rename", "passwd"):
             return self._about_user(verb, *rest)
         assert verb == "admit", verb
-        return commands.AdmitMachine(card=self.machines[rest[0]].card, group="Main_Group")
+        card = self.machines[rest[0]].card
+        for field, _, value in (word.partition("=") for word in rest[1:]):
+            given = dict.fromkeys(value.split(","), "192.0.2.9") if field == "interfaces" else value
+            card = msgspec.structs.replace(card, **{field: given})
+        return commands.AdmitMachine(card=card, group="Main_Group")
 
     def _about_level(self, verb: str, key: str, level: str, target: str = "") -> commands.Command:
         if verb == "deletekey":
