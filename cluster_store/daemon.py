@@ -283,7 +283,8 @@ class Host:
             "cluster": self.node.replica.cluster.name,
             "listen": listeners.places[SSH][0] if listeners else "",
             "ssh_port": (listeners.port(SSH) if listeners else None) or me.ssh_port,
-            "ccs_port": (listeners.port(CCS) if listeners else None) or me.ccs_port,
+            # None where it listens for people and not for CCS: its port could not be had.
+            "ccs_port": listeners.port(CCS) if listeners else me.ccs_port,
             "fingerprint": Keys.fingerprint(self.keys.host_key_line),
             "process": os.getpid(),
         }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,20 +78,10 @@ async def ask(
         "group": invitation.group,
         "dry_run": dry_run,
     }
-    host, port = invitation.host, invitation.port
-    if invitation.ccs:
-        try:
-            reply = await transport.ask_by_key(host, port, accept_key, request)
-        except LinkError as refused:
-            if refused.state != "authentication failed":
-                raise
-            raise LinkError(
-                refused.state,
-                f"{refused.message}: it is not announced there, or that is not the CCS port",
-                "'clusterconfig prepjoin print' here shows what to give on a member",
-            ) from refused
-    else:
-        reply = await transport.ask(host, port, invitation.user, invitation.password, accept_key, request)
+    try:
+        reply = await _asked(invitation, transport, accept_key, request)
+    except LinkError as refused:
+        raise _explained(refused, invitation) from refused
     error = reply.get("error")
     if isinstance(error, dict):
         raise Refused(str(error.get("message")), str(error.get("hint", "")))
@@ -99,6 +89,41 @@ async def ask(
         return msgspec.convert(reply.get("result"), Admission)
     except msgspec.ValidationError as wrong:
         raise Malformed(f"{invitation.host} gave an answer that is none: {wrong}", "is it a cluster-store?") from wrong
+
+
+async def _asked(
+    invitation: Invitation,
+    transport: Transport,
+    accept_key: Callable[[str], Awaitable[bool]],
+    request: Mapping[str, Any],
+) -> Mapping[str, Any]:
+    host, port = invitation.host, invitation.port
+    if invitation.ccs:
+        return await transport.ask_by_key(host, port, accept_key, request)
+    return await transport.ask(host, port, invitation.user, invitation.password, accept_key, request)
+
+
+def _explained(refused: LinkError, invitation: Invitation) -> LinkError:
+    """Return why a machine could not ask to be let in, with what helps somebody who joins rather than a member."""
+    if refused.state == "authentication failed" and invitation.ccs:
+        return LinkError(
+            refused.state,
+            f"{refused.message}: it is not announced there, or that is not the CCS port",
+            "'clusterconfig prepjoin print' here shows what to give on a member",
+        )
+    if refused.state == "authentication failed":
+        return LinkError(
+            refused.state,
+            refused.message,
+            "check the user name and the password, and that this is the SSH port: on the CCS port nobody logs in",
+        )
+    if refused.state == "dropped":
+        return LinkError(
+            refused.state,
+            refused.message,
+            "see that it is a cluster-store that answers there: 'cluster-store status' on that machine shows its ports",
+        )
+    return refused
 
 
 async def fetch(

@@ -55,6 +55,10 @@ def announce(command: commands.AnnounceMachine, context: Context) -> Decision:
             raise Refused(f"{machine.hostname} has this key and is a member", "it need not be announced")
         if machine.joined and machine.hostname.casefold() == hostname.casefold():
             raise Refused(f"the hostname {hostname} is taken by a member", "announce the machine under its own name")
+        if machine.joined and machine.serial.casefold() == serial.casefold():
+            raise Refused(
+                f"the serial number {serial} is that of {machine.hostname}", "announce the machine under its own"
+            )
     for other in cluster.announced.values():
         if other.hostname.casefold() == hostname.casefold() or other.key == key:
             raise Refused(

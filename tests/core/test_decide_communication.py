@@ -55,6 +55,7 @@ def test_an_announcement_that_could_not_be_fulfilled_is_refused() -> None:
     """A name or a key that is in use, here or among the announced, leads to no second machine."""
     desk = with_edge()
     assert "taken by a member" in desk.refusal(commands.AnnounceMachine(hostname="EDGE", serial="1", key=KEY))
+    assert "is that of edge" in desk.refusal(commands.AnnounceMachine(hostname="new", serial="s-EDGE", key=KEY))
     desk.do(commands.AnnounceMachine(hostname="new", serial="1", key=KEY))
     assert "announced already" in desk.refusal(commands.AnnounceMachine(hostname="New", serial="2", key=OTHER))
     assert "announced already" in desk.refusal(commands.AnnounceMachine(hostname="newer", serial="2", key=KEY))
