@@ -63,7 +63,7 @@ def add(context: typer.Context, key: Key, elements: Elements, level: Level = Non
     _report(
         context.obj,
         key,
-        "added to",
+        "elements added",
         context.obj.submit(AddElements(key=key, elements=parsed, level=level, comment=comment)),
     )
 
@@ -77,7 +77,7 @@ def remove(context: typer.Context, key: Key, elements: Elements, level: Level = 
     _report(
         context.obj,
         key,
-        "removed from",
+        "elements removed",
         context.obj.submit(RemoveElements(key=key, elements=parsed, level=level, comment=comment)),
     )
 
