@@ -6,13 +6,15 @@ Each operation here only puts words together. What they do, and every refusal, i
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from cluster_store.core.cluster import ADMIN, Cluster
 from cluster_store.core.errors import ClusterStoreError
+from cluster_store.core.naming import counted
 
-from .failures import complain
+from .failures import DONE, complain
 from .questions import Choice, Left, ask, choose, choose_several, confirm
 from .session import Session, note
 
@@ -37,23 +39,22 @@ class Operation(NamedTuple):
     preview: bool = False
 
 
-def run(session: Session, perform: Run) -> None:
-    """Lead somebody at a terminal through ``clusterconfig``. Raises StoreError where there is no store."""
+def run(session: Session, perform: Run) -> int:
+    """Lead somebody at a terminal through ``clusterconfig``; return the exit status.
+
+    Raises StoreError where there is no store.
+    """
+    cluster = _read(session)
     try:
-        cluster = _read(session)
         if not cluster.name:
             words = _begin()
-            if words:
-                _give(words, perform)
-            return
-        while True:
+            return _give(words, perform) if words else DONE
+        while cluster.name:
+            _carry_out(_which_operation(cluster), cluster, perform)
             cluster = _read(session)
-            if not cluster.name:
-                return
-            name = _which_operation(cluster)
-            _carry_out(name, cluster, perform)
     except Left:
-        return
+        pass
+    return DONE
 
 
 def _read(session: Session) -> Cluster:
@@ -138,15 +139,14 @@ def _by(question: str, default: str) -> Words:
 
 
 def _machines(cluster: Cluster, *, detached: bool | None = None) -> list[Choice]:
+    named = Counter(machine.hostname.casefold() for machine in cluster.machines.values())
     found = []
     for machine in cluster.machines.values():
         if detached in (None, machine.detached is not None):
             group = cluster.groups[machine.group].name
             # The id, where two machines ended with one name.
-            alike = [one for one in cluster.machines.values() if one.hostname.casefold() == machine.hostname.casefold()]
-            found.append(
-                Choice(machine.hostname if len(alike) == 1 else machine.id, f"{machine.hostname} (group {group})")
-            )
+            word = machine.hostname if named[machine.hostname.casefold()] == 1 else machine.id
+            found.append(Choice(word, f"{machine.hostname} (group {group})"))
     return found
 
 
@@ -154,8 +154,8 @@ def _groups(cluster: Cluster, but: str = "") -> list[Choice]:
     found = []
     for group in cluster.groups.values():
         if group.name != but:
-            count = len(cluster.members_of(group.id))
-            found.append(Choice(group.name, f"{group.name} ({count} {'machine' if count == 1 else 'machines'})"))
+            held = counted(len(cluster.members_of(group.id)), "machine")
+            found.append(Choice(group.name, f"{group.name} ({held})"))
     return found
 
 

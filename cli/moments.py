@@ -11,9 +11,9 @@ import typer
 
 from cluster_store.adapters.sqlite_reader import StoreReader
 from cluster_store.core.cluster import Cluster
-from cluster_store.core.errors import InvalidValue, NotFound
+from cluster_store.core.errors import InvalidValue
 from cluster_store.core.history import read_event, with_past
-from cluster_store.core.naming import iso_time
+from cluster_store.core.naming import iso_time, machine_ever
 from cluster_store.core.state import Appended
 from cluster_store.core.types import MachineId, RecordId
 
@@ -95,14 +95,4 @@ def machine_named(name: str | None, cluster: Cluster) -> MachineId:
     """Return the id of a machine that is or was a member, ``""`` where none was named. Raises NotFound, Refused."""
     if name is None:
         return MachineId("")
-    try:
-        return cluster.machine(name).id
-    except NotFound:
-        gone = [
-            machine.id
-            for machine in cluster.removed.values()
-            if name == machine.id or name.casefold() == machine.hostname.casefold()
-        ]
-        if len(gone) != 1:
-            raise
-        return gone[0]
+    return machine_ever(name, cluster)

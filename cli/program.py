@@ -193,8 +193,7 @@ def _group(name: str) -> _Group:
             if name == CLUSTERCONFIG and prompts.at_terminal():
                 from . import menus
 
-                menus.run(context.obj, lambda words: perform(words, _PROGRAM, context.obj.again()))
-                raise typer.Exit(DONE)
+                raise typer.Exit(menus.run(context.obj, lambda words: perform(words, _PROGRAM, context.obj.again())))
             note(context.get_help())
             raise typer.Exit(USAGE)
 

@@ -14,11 +14,16 @@ def at_terminal() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
+def read(prompt: str) -> str:
+    """Show a prompt and return the line that is typed, its end included; ``""`` at the end of the input."""
+    sys.stderr.write(prompt)
+    sys.stderr.flush()
+    return sys.stdin.readline()
+
+
 def ask(question: str) -> str:
     """Ask for a line and return it without blanks around it. Raises Refused at the end of the input."""
-    sys.stderr.write(f"{question} ")
-    sys.stderr.flush()
-    line = sys.stdin.readline()
+    line = read(f"{question} ")
     if not line:
         raise Refused("there was no answer", "nothing was done")
     return line.strip()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from cluster_store.core.errors import Refused
 
+from . import prompts
 from .session import note
 
 
@@ -31,9 +31,7 @@ def ask(question: str, default: str = "") -> str:
 
 
 def _answer(default: str = "") -> str:
-    sys.stderr.write(f"[{default}]> ")
-    sys.stderr.flush()
-    line = sys.stdin.readline()
+    line = prompts.read(f"[{default}]> ")
     text = line.strip() or default
     if not text:
         if not line:

@@ -63,7 +63,7 @@ class Session:
         Raises:
             Refused: the login has ended.
         """
-        return bootstrap.whoami(self.root)
+        return bootstrap.whoami(self.root) if bootstrap.is_login() else None
 
     @property
     def user(self) -> str:

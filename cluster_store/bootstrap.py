@@ -150,14 +150,17 @@ def read(root: Path, *, secrets: bool = True) -> StoreReader:
     return StoreReader(StoreFolder(root).database, secrets=secrets)
 
 
-def whoami(root: Path) -> Caller | None:
-    """Return whose login this process serves, None where it serves the owner of the store's files.
+def is_login() -> bool:
+    """Say whether this process serves somebody who logged in, and not the owner of the store's files."""
+    return local_client.login() is not None
+
+
+def whoami(root: Path) -> Caller:
+    """Return whose login this process serves.
 
     Raises:
         Refused: the login has ended.
     """
-    if local_client.login() is None:
-        return None
     from cluster_store.core.roles import Caller
 
     told = ask_daemon(root, "whoami")

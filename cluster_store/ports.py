@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +24,25 @@ class SavedDocument(msgspec.Struct, frozen=True):
 
     saved: bytes | None
     tail: list[Change]
+
+
+class StoredLog(Protocol):
+    """A store that is read beside whoever writes to it."""
+
+    @property
+    def me(self) -> MachineId:
+        """The machine whose store it is."""
+
+    @property
+    def cluster_id(self) -> str:
+        """Id of the first record."""
+
+    @property
+    def count(self) -> int:
+        """How many records there are."""
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Let everything inside see one state."""
 
 
 class EventLog(Protocol):

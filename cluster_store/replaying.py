@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from typing import Protocol
 
 import msgspec
@@ -16,26 +15,12 @@ from cluster_store.core.history import Stored, read_event
 from cluster_store.core.registers import Lane, Registers, Secret, Standing
 from cluster_store.core.replay import Replay, documents_that_differ
 from cluster_store.core.state import Appended
-from cluster_store.core.types import MachineId, Path, RecordId
+from cluster_store.core.types import Path, RecordId
+from cluster_store.ports import StoredLog
 
 
-class Logged(Registers, Protocol):
-    """A store that is read beside whoever writes to it."""
-
-    @property
-    def me(self) -> MachineId:
-        """The machine whose store it is."""
-
-    @property
-    def cluster_id(self) -> str:
-        """Id of the first record."""
-
-    @property
-    def count(self) -> int:
-        """How many records there are."""
-
-    def snapshot(self) -> AbstractContextManager[None]:
-        """Let everything inside see one state."""
+class Logged(StoredLog, Registers, Protocol):
+    """What a replay reads of it."""
 
     def cluster(self) -> Cluster:
         """Return the read model."""

@@ -325,7 +325,7 @@ def test_a_planted_violation_is_found(rule: Rule, path: str, text: str) -> None:
         (libraries_have_one_home, "cli/groups/add.py", "import typer"),
         (libraries_have_one_home, "tests/core/test_document.py", "import automerge.core"),
         (modules_stay_small_and_named, "docs/LONG.md", "line\n" * 1000),
-        (nothing_foreign_is_named, "README.md", "see docs/work/notes and ~/work/store and /etc/postfix/main.cf"),
+        (nothing_foreign_is_named, "README.md", "see docs/home/notes and ~/home/store and /etc/postfix/main.cf"),
         (packages_are_declared, "cli/main.py", '[tool.setuptools]\npackages = ["cluster_store_cli"]'),
     ],
 )

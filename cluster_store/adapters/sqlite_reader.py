@@ -24,6 +24,7 @@ from cluster_store.adapters.sqlite_schema import transaction
 from cluster_store.core.causality import Line
 from cluster_store.core.cluster import Cluster, read
 from cluster_store.core.errors import NotFound, Refused
+from cluster_store.core.naming import machine_ever
 from cluster_store.core.registers import CLUSTER, Lane, scope_of
 from cluster_store.core.types import Level, MachineId, Path, RecordId
 
@@ -261,24 +262,10 @@ class StoreReader:
             SELECT epoch, records.position FROM lines JOIN records ON records.line = number AND records.seq = ?
             WHERE machine = ? ORDER BY records.hybrid DESC
             """,
-            (seq, self._machine(name)),
+            (seq, machine_ever(name, self.cluster())),
         )
         positions = [position for epoch, position in rows if epoch == rows[0][0]]
         return _only([event for position in positions for event in self._at(position)], text)
-
-    def _machine(self, name: str) -> MachineId:
-        cluster = self.cluster()
-        try:
-            return cluster.machine(name).id
-        except NotFound:
-            gone = [
-                machine.id
-                for machine in cluster.removed.values()
-                if name == machine.id or name.casefold() == machine.hostname.casefold()
-            ]
-            if len(gone) != 1:
-                raise
-            return gone[0]
 
     def _at(self, position: int) -> list[StoredEvent]:
         return list(map(_event_of, self._rows(_SELECT_EVENTS + "WHERE position = ?", (position,))))

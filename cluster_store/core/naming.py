@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from cluster_store.core.cluster import Cluster, Removed, User
+from cluster_store.core.errors import NotFound
 from cluster_store.core.registers import split_setting
 from cluster_store.core.types import Level, MachineId, Path, RecordId
 from cluster_store.core.values import unquote_part
@@ -66,6 +67,21 @@ def show_removal(machine: Removed, name: str = "") -> str:
         return told
     by, on = excerpt(machine.removed_by), excerpt(machine.removed_on)
     return f"{told} by {by} on {on} at {iso_time(machine.removed_at)}"
+
+
+def machine_ever(name: str, cluster: Cluster) -> MachineId:
+    """Return the id of a machine that is a member, or was, by hostname or id. Raises NotFound, Refused (ambiguous)."""
+    try:
+        return cluster.machine(name).id
+    except NotFound:
+        gone = [
+            machine.id
+            for machine in cluster.removed.values()
+            if name == machine.id or name.casefold() == machine.hostname.casefold()
+        ]
+        if len(gone) != 1:
+            raise
+        return gone[0]
 
 
 def counted(number: int, what: str) -> str:

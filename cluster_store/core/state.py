@@ -236,7 +236,6 @@ class Draft:
         self.own = state.own
         self.records: list[Appended] = []
         self.lines: dict[int, Line] = {}
-        self.heads: dict[RecordId, int | None] = {}
         self.facts: dict[RecordId, Fact] = {}
         self.removals: dict[int, tuple[tuple[int, Removals], ...]] = {}
         self.last_line = state.last_line
@@ -267,12 +266,6 @@ class Draft:
     def line(self, number: int) -> Line:
         """Return a line."""
         return self.lines.get(number) or self.state.lines[number]
-
-    def line_of_head(self, record: RecordId) -> int | None:
-        """Return the line whose newest record this is."""
-        if record in self.heads:
-            return self.heads[record]
-        return self.state.heads.get(record)
 
     def fact(self, record: RecordId) -> Fact | None:
         """Return where a record stands, None if it is neither stored nor drafted."""
@@ -329,7 +322,6 @@ class Draft:
         self.hybrid = max(self.hybrid, hybrid)
         past = self.past_removals(record, parent)
         self.lines[line.number] = line
-        self.heads[record.id] = line.number
         self.facts[record.id] = Fact(line.number, envelope.seq, hybrid, self.position)
         self.log_hash = hash_on(self.log_hash, bytes.fromhex(record.id), learnt)
         self.records.append(Appended(self.position, line.number, record, void, learnt))
@@ -351,7 +343,6 @@ class Draft:
         if parent is not None:
             trunk = self.line(parent.line)
             if trunk.seq == parent.seq:
-                self.heads[trunk.head] = None
                 return msgspec.structs.replace(trunk, seq=envelope.seq, head=record.id, hybrid=hybrid, position=at)
         forked = self.has_feed(envelope.machine, envelope.epoch)
         self.last_line += 1

@@ -133,12 +133,3 @@ class Signal:
     def __await__(self) -> Generator[Signal, None, None]:
         if not self.is_set:
             yield self
-
-
-def immediately(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine to its end outside of time, for a checker that must not disturb what it looks at."""
-    try:
-        while True:
-            work.send(None)
-    except StopIteration as stop:
-        return stop.value

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
 from hashlib import sha256
 from typing import Protocol
 
@@ -25,6 +24,7 @@ from cluster_store.core.registers import Secret, Secrets, Write
 from cluster_store.core.replay import Replay
 from cluster_store.core.state import Appended
 from cluster_store.core.types import MachineId, Path, RecordId
+from cluster_store.ports import StoredLog
 from cluster_store.simulation.disk import Disk
 from cluster_store.simulation.host import Identity
 
@@ -35,23 +35,8 @@ _NAME = re.compile(r"(?<![0-9a-f])(?:[0-9a-f]{64}|[0-9a-f]{32})(?![0-9a-f])")
 _KEY_REGISTER = re.compile(r"machine/([0-9a-f]{32})/key")
 
 
-class Log(Protocol):
-    """A store that is read beside whoever writes to it."""
-
-    @property
-    def me(self) -> MachineId:
-        """The machine whose store it is."""
-
-    @property
-    def cluster_id(self) -> str:
-        """Id of the first record."""
-
-    @property
-    def count(self) -> int:
-        """How many records there are."""
-
-    def snapshot(self) -> AbstractContextManager[None]:
-        """Let everything inside see one state."""
+class Log(StoredLog, Protocol):
+    """What a rehearsal reads of it."""
 
     def events(self) -> Iterable[Stored]:
         """Return the log's rows."""

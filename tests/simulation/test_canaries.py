@@ -95,7 +95,6 @@ def branches_are_mixed_up(patch: Patch) -> None:
         if parent is None or line.number == parent.line:
             return line
         trunk = draft.line(parent.line)
-        draft.heads[trunk.head] = None
         return msgspec.structs.replace(line, number=trunk.number, parent=trunk.parent, forked_at=trunk.forked_at)
 
     patch.setattr(Draft, "_place", mixing)
