@@ -102,10 +102,10 @@ def _alone(folder: StoreFolder, operation: str, arguments: Mapping[str, Any], pr
 
 
 def initialise(root: Path, describe: Callable[[dict[str, str]], Card], password: str) -> dict[str, Any]:
-    """Make a store for this machine; see ``daemon.initialise``."""
-    from cluster_store import daemon
+    """Make a store for this machine; see ``initialising.initialise``."""
+    from cluster_store import initialising
 
-    return daemon.initialise(StoreFolder(root), describe, password)
+    return initialising.initialise(StoreFolder(root), describe, password)
 
 
 def serve(root: Path, ready: Callable[[dict[str, Any]], None]) -> None:
@@ -205,8 +205,8 @@ def repair(root: Path, *, from_peers: bool, accept_loss: bool, member: Member | 
     """Examine a store and mend it where that can be done; see ``repair.repair``."""
     from cluster_store import repair
     from cluster_store.adapters import ssh_client
+    from cluster_store.adapters.clock import now
     from cluster_store.adapters.ssh import SshTransport
-    from cluster_store.daemon import now
 
     folder = StoreFolder(root)
     repair.refuse_no_store(folder)

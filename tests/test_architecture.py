@@ -105,6 +105,7 @@ PARTS = {
     "simulation": {"core", "ports", "documents"},
     **{part: {"core", *SHELL_ORDER[:place]} for place, part in enumerate(SHELL_ORDER)},
 }
+PARTS["initialising"] = {*PARTS}
 PARTS["daemon"] = PARTS["backup"] = PARTS["mending"] = {*PARTS}
 PARTS["repair"] = {*PARTS}
 PARTS["bootstrap"] = {*PARTS}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import time
 from pathlib import Path
 
 import pytest
 from cluster_store_cli import prompts
 
+from cluster_store.adapters.clock import now
 from cluster_store.adapters.keys import Keys
 from cluster_store.adapters.sqlite_log import SqliteLog
 from cluster_store.core.commands import AdmitMachine, Card, Command, RemoveMachines
@@ -27,7 +27,7 @@ def behind_the_program(store: Store, command: Command) -> None:
     async def submit() -> None:
         keys = Keys.load(store.root / "keys")
         log = await SqliteLog.open(store.root / "cluster.db")
-        node = await open_node(log, machine_id(keys.identity_public), keys.sign, lambda: time.time_ns() // 1_000_000)
+        node = await open_node(log, machine_id(keys.identity_public), keys.sign, now)
         await node.start()
         try:
             await node.submit(command, "os:root")
