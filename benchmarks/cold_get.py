@@ -1,21 +1,22 @@
-"""A whole ``get``, from the start of its process to the end, beside programs that do nothing."""
+"""A whole ``get``, ``clusterconfig list`` or ``log -n 20``, from start to end, beside programs that do nothing."""
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks.harness import Contestant, Question, Ratio, Size, Stage, Trial
-from benchmarks.machines import FOUNDING_RECORDS, commit_in_bursts, found_cluster, machine, paths_of_settings
+from benchmarks import stores
+from benchmarks.harness import Contestant, Place, Question, Ratio, Role, Size, Stage, Trial
+from benchmarks.machines import FOUNDING_RECORDS, paths_of_settings
 from benchmarks.workload import KEYS, MACHINES, Change, changes, outcome
 
 _KEY = KEYS[0]
+_LAST = 20
 #: What the console script does.
 _PROGRAM = "from cluster_store_cli.main import run; run()"
 _EMPTY_TYPER = """
@@ -32,38 +33,47 @@ app()
 _EMPTY_TYPER_WITH_RICH = f"import typer.rich_utils{_EMPTY_TYPER}"
 
 
-def _prepare(folder: Path, scales: Sequence[int]) -> Stage:
+def _prepare(place: Place, scales: Sequence[int]) -> Stage:
     interpreter = _program("interpreter alone", "pass")
     typer = _program("empty typer application", _EMPTY_TYPER)
     with_rich = _program("the same with rich", _EMPTY_TYPER_WITH_RICH)
-    gets = [_get(folder / str(scale), scale) for scale in scales]
-    return Stage(
-        [*gets, interpreter, typer, with_rich],
-        [
-            *(Ratio(get, with_rich, at_most=1.3, stretch=0.25) for get in gets),
-            *(Ratio(get, gets[0], at_most=1.1) for get in gets[1:]),
-            *(Ratio(gets[-1], program) for program in (typer, interpreter)),
-        ],
-    )
+    contestants: list[Contestant] = []
+    ratios: list[Ratio] = []
+    for words, at_most in ((("get", _KEY), 0.25), (("clusterconfig", "list"), 1.1), (("log", "-n", str(_LAST)), 1.1)):
+        same = [_command(stores.full(place.shelf, scale), scale, words) for scale in scales]
+        contestants += same
+        ratios += [Ratio(one, with_rich, at_most=at_most) for one in same]
+        ratios += [Ratio(larger, same[0], at_most=1.1) for larger in same[1:]]
+    ratios += [Ratio(with_rich, other) for other in (typer, interpreter)]
+    return Stage([*contestants, interpreter, typer, with_rich], ratios)
 
 
 def _program(name: str, text: str) -> Contestant:
-    return Contestant(name, 0, 1, _hash(b""), partial(_run, [text]))
+    return Contestant(name, 0, 1, "nothing", partial(_run, [text], lambda said: said or "nothing"), Role.FLOOR)
 
 
-def _get(folder: Path, scale: int) -> Contestant:
-    """Make a store of so many records, and return who looks into it."""
-    folder.mkdir()
+def _command(store: Path, scale: int, words: Sequence[str]) -> Contestant:
     work = changes(MACHINES[0], scale - FOUNDING_RECORDS)
-    asyncio.run(_fill(folder, work))
-    printed = _effective(work).encode() + b"\n"
-    return Contestant("get", scale, 1, _hash(printed), partial(_run, [_PROGRAM, "--store", str(folder), "get", _KEY]))
+    expected = _expected(words[0], work)
+    run = partial(_run, [_PROGRAM, "--store", str(store), *words], partial(_gist, words[0]))
+    return Contestant(" ".join(words), scale, 1, expected, run)
 
 
-async def _fill(folder: Path, work: Sequence[Change]) -> None:
-    node = await found_cluster(machine(MACHINES[0]), folder)
-    await commit_in_bursts(node, work, 256)
-    await node.close()
+def _expected(command: str, work: Sequence[Change]) -> str:
+    if command == "get":
+        return _hash(_effective(work) + "\n")
+    if command == "clusterconfig":
+        return "every machine"
+    return f"{_LAST} events"
+
+
+def _gist(command: str, said: str) -> str:
+    """Return what counts of a command's output: of tables that the content is right, not how they are drawn."""
+    if command == "get":
+        return _hash(said)
+    if command == "clusterconfig":
+        return "every machine" if all(name in said for name in MACHINES) else f"machines are missing: {said}"
+    return f"{sum('ticket' in line for line in said.splitlines())} events"
 
 
 def _effective(work: Sequence[Change]) -> str:
@@ -74,22 +84,22 @@ def _effective(work: Sequence[Change]) -> str:
     return next(standing[path][0] for level in levels if (path := paths[level] + _KEY) in standing)
 
 
-def _run(arguments: Sequence[str], folder: Path) -> Trial:
+def _run(arguments: Sequence[str], gist: Callable[[str], str], folder: Path) -> Trial:
     begun = perf_counter()
-    done = subprocess.run([sys.executable, "-c", *arguments], cwd=folder, capture_output=True, check=True)
-    return Trial(perf_counter() - begun, _hash(done.stdout))
+    done = subprocess.run([sys.executable, "-c", *arguments], cwd=folder, capture_output=True, check=False, text=True)
+    return Trial(perf_counter() - begun, done.stderr or gist(done.stdout))
 
 
-def _hash(output: bytes) -> str:
-    return sha256(output).hexdigest()
+def _hash(output: str) -> str:
+    return sha256(output.encode()).hexdigest()
 
 
 QUESTION = Question(
     name="cold_get",
-    title="`cluster-store get KEY`, the whole process",
+    title="`get`, `clusterconfig list` and `log -n 20`, the whole process",
     operation="call",
     scale="records",
-    rounds={Size.SMOKE: 1, Size.REAL: 25},
-    scales={Size.SMOKE: (100,), Size.REAL: (1_000, 50_000)},
+    rounds={Size.SMOKE: 1, Size.REAL: 7},
+    scales={Size.SMOKE: (100,), Size.REAL: (1_000, 50_000), Size.LONG: (1_000, 50_000, 200_000)},
     prepare=_prepare,
 )

@@ -1,4 +1,4 @@
-"""Durable commits through the library, beside a loop that inserts the same envelopes with the same fsyncs."""
+"""Durable commits, one at a time, beside a loop that inserts the same with the same fsyncs, and beside peers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
+from types import ModuleType
 
-from benchmarks import floors
-from benchmarks.harness import Contestant, Question, Ratio, Size, Stage, Trial
+from benchmarks import floors, peers, servers
+from benchmarks.harness import Contestant, Goal, Place, Question, Ratio, Role, Size, Stage, Trial
 from benchmarks.machines import (
     FOUNDING_RECORDS,
     commit,
@@ -19,43 +20,55 @@ from benchmarks.machines import (
     records_in,
     standing_in,
 )
-from benchmarks.workload import MACHINES, Change, answer, changes, fold, outcome
+from benchmarks.workload import MACHINES, Change, answer, changes, configuration, fold, outcome, plain
 
-_CALLERS = 16
+#: How many times as fast as each peer; each with how many of the commits it makes: the slow ones fewer.
+_PEERS = {"event_sourcing": (1.0, 1), "pycrdt_store": (2.0, 4), "git": (2.0, 40), "etcd": (2.0, 4)}
 
 
-def _prepare(folder: Path, scales: Sequence[int]) -> Stage:
-    contestants, ratios = [], []
+def _prepare(place: Place, scales: Sequence[int]) -> Stage:
+    contestants: list[Contestant] = []
+    ratios: list[Ratio] = []
+    goals: list[Goal] = []
+    invited, missing = peers.invite(*_PEERS)
+    if "etcd" in invited and (why := servers.etcd_missing()):
+        del invited["etcd"]
+        missing.append(why)
     for scale in scales:
         work = changes(MACHINES[0], scale)
         expected = answer(outcome(paths_of_settings(), work))
-        learnt = folder / str(scale)
+        learnt = place.folder / str(scale)
         learnt.mkdir()
-        _commit(work, 1, learnt)
+        _commit(work, learnt)
         records = records_in(learnt)
-        alone = Contestant("one at a time", scale, scale, expected, partial(_commit, work, 1))
-        together = Contestant(f"{_CALLERS} callers", scale, scale, expected, partial(_commit, work, _CALLERS))
-        floor = Contestant("SQLite insert loop", scale, scale, expected, partial(_insert, records))
-        contestants += [alone, together, floor]
-        ratios += [Ratio(alone, floor, at_least=0.55, stretch=0.60), Ratio(together, floor)]
-    return Stage(contestants, ratios)
+        alone = Contestant("cluster-store", scale, scale, expected, partial(_commit, work))
+        floor = Contestant("SQLite insert loop", scale, scale, expected, partial(_insert, records), Role.FLOOR)
+        contestants += [alone, floor]
+        ratios.append(Ratio(alone, floor, at_least=0.55, stretch=0.60))
+        goals.append(Goal(alone, at_most=120e-6, above=floor))
+        for name, peer in invited.items():
+            times, part = _PEERS[name]
+            other = _peer(peer, scale, work[: scale // part])
+            contestants.append(other)
+            ratios.append(Ratio(alone, other, at_least=times))
+    return Stage(contestants, ratios, goals, missing)
 
 
-def _commit(work: Sequence[Change], callers: int, folder: Path) -> Trial:
-    seconds = asyncio.run(_committing(work, callers, folder))
+def _peer(peer: ModuleType, scale: int, work: Sequence[Change]) -> Contestant:
+    expected = answer(outcome(paths_of_settings(), work))
+    return Contestant(peer.NAME, scale, len(work), expected, partial(_commit_elsewhere, peer, work), Role.PEER)
+
+
+def _commit(work: Sequence[Change], folder: Path) -> Trial:
+    seconds = asyncio.run(_committing(work, folder))
     return Trial(seconds, answer(standing_in(folder)))
 
 
-async def _committing(work: Sequence[Change], callers: int, folder: Path) -> float:
+async def _committing(work: Sequence[Change], folder: Path) -> float:
     node = await found_cluster(machine(MACHINES[0]), folder)
-    remaining = iter(work)
-
-    async def caller() -> None:
-        for change in remaining:
-            await commit(node, change)
-
     begun = perf_counter()
-    await asyncio.gather(*(caller() for _ in range(callers)))
+    for change in work:
+        await commit(node, change)
     seconds = perf_counter() - begun
     await node.close()
     return seconds
@@ -70,12 +83,19 @@ def _insert(records: Sequence[tuple[bytes, bytes]], folder: Path) -> Trial:
         return Trial(seconds, answer(fold(floors.inserted(connection))))
 
 
+def _commit_elsewhere(peer: ModuleType, work: Sequence[Change], folder: Path) -> Trial:
+    paths = paths_of_settings()
+    start = {paths["cluster"] + key: value for key, value in configuration().items()}
+    seconds, standing = peer.commit(start, plain(paths, work), folder)
+    return Trial(seconds, answer({path: [value] for path, value in standing.items()}))
+
+
 QUESTION = Question(
     name="commit",
-    title="Durable commits through the library",
+    title="Durable commits through the library, one at a time",
     operation="commit",
     scale="commits",
-    rounds={Size.SMOKE: 1, Size.REAL: 7},
-    scales={Size.SMOKE: (100,), Size.REAL: (4_000,)},
+    rounds={Size.SMOKE: 1, Size.REAL: 3},
+    scales={Size.SMOKE: (40,), Size.REAL: (4_000,)},
     prepare=_prepare,
 )

@@ -13,7 +13,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from benchmarks.workload import MACHINES, Change, configuration
+from benchmarks.workload import CROWD, MACHINES, Change, answer, configuration
 from cluster_store.adapters.keys import Keys
 from cluster_store.adapters.memory_transport import MemoryNetwork, MemoryTransport
 from cluster_store.adapters.sqlite_log import SqliteLog
@@ -32,7 +32,8 @@ USER = "os:root"
 FOUNDING_RECORDS = 2 + len(MACHINES) - 1 + 1
 
 _SALT = bytes(16)
-_SSH_PORT = 22
+#: The port of machines that no daemon runs for. Nobody listens there: whoever dials them hears so at once.
+_NOBODY = 9
 #: Milliseconds since 1970.
 _BEGINNING = 1_700_000_000_000
 
@@ -46,6 +47,12 @@ class Machine:
     id: MachineId
     #: No two machines' clocks ever show the same millisecond, so it is always clear who was later.
     clock: Callable[[], int]
+    port: int
+
+    @property
+    def host(self) -> str:
+        """Where it listens: each has a loopback address of its own."""
+        return f"127.0.0.{CROWD.index(self.hostname) + 1}"
 
     @property
     def card(self) -> Card:
@@ -54,10 +61,11 @@ class Machine:
             key=self.keys.identity_public.hex(),
             hostname=self.hostname,
             serial=self.id[:12].upper(),
+            interfaces={"Management": self.host},
             version="9",
-            ssh_port=_SSH_PORT,
-            ccs_port=2222,
-            listen="",
+            ssh_port=self.port,
+            ccs_port=0,
+            listen=self.host,
             host_key=self.keys.host_key_line,
             client_key=self.keys.client_key_line,
         )
@@ -65,7 +73,7 @@ class Machine:
     @property
     def address(self) -> PeerAddress:
         """Where others dial it."""
-        return PeerAddress(self.id, self.hostname, _SSH_PORT, self.keys.host_key_line)
+        return PeerAddress(self.id, self.host, self.port, self.keys.host_key_line)
 
     async def create(self, folder: Path, cluster: str = "") -> SqliteLog:
         """Make the machine's log in a folder, which is there; ``cluster`` as for ``SqliteLog.create``."""
@@ -87,7 +95,7 @@ class Machine:
         transport = MemoryTransport(network, self.hostname, self.keys)
         links = Links(node, transport, self.id)
         door = Doorkeeper(node, links, _no_password, _no_answer)
-        listener = await transport.listen(self.hostname, _SSH_PORT, door)
+        listener = await transport.listen(self.host, self.port, door)
         try:
             yield links
         finally:
@@ -103,27 +111,48 @@ async def _no_answer(_user: str, _request: Mapping[str, Any]) -> Mapping[str, An
     return {}
 
 
-def machine(hostname: str) -> Machine:
-    """Return the machine of this name, its clock at the beginning."""
+def machine(hostname: str, port: int = _NOBODY) -> Machine:
+    """Return the machine of this name, its clock at the beginning; ``port`` where a daemon is to run for it."""
     keys = Keys(*(_key(f"{hostname} {purpose}") for purpose in ("identity", "host", "client")))
-    ticks = itertools.count(_BEGINNING + MACHINES.index(hostname), len(MACHINES))
-    return Machine(hostname, keys, machine_id(keys.identity_public), ticks.__next__)
+    ticks = itertools.count(_BEGINNING + CROWD.index(hostname), len(CROWD))
+    return Machine(hostname, keys, machine_id(keys.identity_public), ticks.__next__, port)
+
+
+def identity_of(hostname: str) -> Ed25519PrivateKey:
+    """Return the key that is a machine's identity."""
+    return _key(f"{hostname} identity")
 
 
 def _key(seed: str) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(sha256(seed.encode()).digest())
 
 
-async def found_cluster(first: Machine, folder: Path) -> Node:
-    """Make the store of a cluster's first machine, which lets the others in and loads the cluster's configuration."""
+async def found_cluster(
+    first: Machine, folder: Path, *known: Machine, password: str = "", configured: bool = True
+) -> Node:
+    """Make the store of a cluster's first machine, which lets the others in and loads the cluster's configuration.
+
+    Args:
+        first: the machine.
+        folder: where its store is to be.
+        known: those of the other machines that daemons are to run for.
+        password: of ``admin``, an argon2id hash; empty for none.
+        configured: whether it loads the configuration at once; else ``configure`` does.
+    """
     node = await first.wake(await first.create(folder))
-    await node.submit(InitialiseMachine(card=first.card, salt=_SALT), USER)
-    await node.submit(CreateCluster(name="americas", salt=_SALT), USER)
-    for hostname in MACHINES:
-        if hostname != first.hostname:
-            await node.submit(AdmitMachine(card=machine(hostname).card), USER)
-    await node.submit(LoadConfig(level="cluster", settings=configuration(), source="main.cf", salt=_SALT), USER)
+    await node.submit(InitialiseMachine(card=first.card, password=password, salt=_SALT), USER)
+    await node.submit(CreateCluster(name="americas", by="ip", salt=_SALT), USER)
+    others = {hostname: machine(hostname) for hostname in MACHINES if hostname != first.hostname}
+    for other in (others | {one.hostname: one for one in known}).values():
+        await node.submit(AdmitMachine(card=other.card), USER)
+    if configured:
+        await configure(node)
     return node
+
+
+async def configure(node: Node) -> None:
+    """Load the cluster's configuration."""
+    await node.submit(LoadConfig(level="cluster", settings=configuration(), source="main.cf", salt=_SALT), USER)
 
 
 async def commit(node: Node, change: Change) -> None:
@@ -143,7 +172,7 @@ def paths_of_settings() -> dict[str, str]:
     return {
         "cluster": "setting/cluster/",
         "group:Main_Group": "setting/group/main_group/",
-        **{f"machine:{hostname}": f"setting/machine/{machine(hostname).id}/" for hostname in MACHINES},
+        **{f"machine:{hostname}": f"setting/machine/{machine(hostname).id}/" for hostname in CROWD},
     }
 
 
@@ -157,3 +186,14 @@ def records_in(folder: Path) -> list[tuple[bytes, bytes]]:
     """Return a store's records, envelope and seal, in the order of its log."""
     with StoreReader(StoreFolder(folder).database) as store:
         return [(event.envelope, event.seal) for event in store.events()]
+
+
+async def documents_say(node: Node, folder: Path) -> str:
+    """Return the hash of what stands in the settings as a node's documents have them, all of which are opened."""
+    with StoreReader(StoreFolder(folder).database) as store:
+        names = [stored.name for stored in store.documents()]
+    standing: dict[str, list[str]] = {}
+    for name in names:
+        for key, text in (await node.documents.get(name)).items().items():
+            standing.setdefault(key.rpartition("@")[0], []).append(text[1:])
+    return answer(standing)

@@ -12,33 +12,24 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
+from types import ModuleType
 from typing import NamedTuple
 
 from automerge.core import Document
 
-from benchmarks import floors
-from benchmarks.harness import Contestant, Question, Ratio, Size, Stage, Trial
-from benchmarks.machines import (
-    Machine,
-    commit_in_bursts,
-    found_cluster,
-    machine,
-    paths_of_settings,
-    records_in,
-    standing_in,
-)
-from benchmarks.workload import MACHINES, Change, answer, changes, fold, outcome
-from cluster_store.adapters.memory_transport import MemoryNetwork, MemoryTransport
+from benchmarks import floors, peers, stores
+from benchmarks.harness import Contestant, Goal, Part, Place, Question, Ratio, Role, Size, Stage, Trial, Unit
+from benchmarks.machines import documents_say, machine, paths_of_settings, records_in, standing_in
+from benchmarks.stores import SIDES
+from benchmarks.wires import longest_stall, meet, side
+from benchmarks.workload import answer, changes, configuration, fold, outcome, plain
 from cluster_store.adapters.sqlite_log import SqliteLog
 from cluster_store.adapters.sqlite_projection import changes_of
 from cluster_store.adapters.sqlite_reader import StoreReader
 from cluster_store.adapters.store_folder import StoreFolder
 from cluster_store.core.state import Draft
-from cluster_store.joining import fetch
-from cluster_store.links import Links
-from cluster_store.node import Node
 
-_SIDES = MACHINES[:2]
+_STALL = "longest stall of the event loop"
 
 
 class _Batch(NamedTuple):
@@ -64,46 +55,37 @@ class _RecordingLog(SqliteLog):
         self.batches.append(_Batch(records, messages))
 
 
-def _prepare(folder: Path, scales: Sequence[int]) -> Stage:
+def _prepare(place: Place, scales: Sequence[int]) -> Stage:
     contestants: list[Contestant] = []
     ratios: list[Ratio] = []
-    for burst, at_least, stretch in ((16, 0.45, 0.55), (1, None, None)):
+    goals: list[Goal] = []
+    invited, missing = peers.invite("pycrdt_store", "loro_document")
+    for burst in (16, 1):
         merges = []
-        for scale in scales:
-            work = {hostname: changes(hostname, scale) for hostname in _SIDES}
-            expected = answer(outcome(paths_of_settings(), *work.values()))
-            apart, together = folder / f"{burst}-{scale}-apart", folder / f"{burst}-{scale}-together"
-            for hostname in _SIDES:
-                (apart / hostname).mkdir(parents=True)
-            asyncio.run(_part(work, burst, apart))
+        # A seal for every record is the other extreme; one scale shows it.
+        for scale in scales if burst > 1 else scales[:1]:
+            expected = answer(outcome(paths_of_settings(), *(changes(hostname, scale) for hostname in SIDES)))
+            apart, together = stores.pair(place.shelf, scale, burst), place.folder / "together"
             shutil.copytree(apart, together)
             batches = asyncio.run(_learn(together))
-            merge = Contestant(f"merge, {burst} a seal", scale, 2 * scale, expected, partial(_merge, apart))
-            floor = Contestant(f"floor, {burst} a seal", scale, 2 * scale, expected, partial(_floor, apart, batches))
+            shutil.rmtree(together)
+            parts = (Part(_STALL, Unit.SECONDS),)
+            name = f"merge, {burst} a seal" if burst > 1 else "merge, each sealed"
+            merge = Contestant(name, scale, 2 * scale, expected, partial(_merge, apart), parts=parts)
+            run = partial(_floor, apart, batches)
+            floor = Contestant(f"floor of the {name}", scale, 2 * scale, expected, run, Role.FLOOR)
             contestants += [merge, floor]
-            ratios.append(Ratio(merge, floor, at_least=at_least, stretch=stretch))
+            target = {"at_least": 0.45, "stretch": 0.55} if burst > 1 else {}
+            ratios.append(Ratio(merge, floor, **target))
             merges.append(merge)
-        ratios += [Ratio(larger, merges[0], at_least=0.9) for larger in merges[1:]]
-    return Stage(contestants, ratios)
-
-
-# --- the two sides, apart ---
-
-
-async def _part(work: Mapping[str, Sequence[Change]], burst: int, folder: Path) -> None:
-    """Make a store for each side: one founds the cluster, the other joins it, then each goes its own way."""
-    one, other = map(machine, _SIDES)
-    network = MemoryNetwork()
-    node = await found_cluster(one, folder / one.hostname)
-    async with one.online(node, network):
-        log = await other.create(folder / other.hostname, node.replica.state.cluster)
-        transport = MemoryTransport(network, other.hostname, other.keys)
-        await fetch(one.address, other.id, other.keys.sign, transport, log, other.clock, lambda _: None)
-    await commit_in_bursts(node, work[one.hostname], burst)
-    await node.close()
-    node = await other.open(folder / other.hostname)
-    await commit_in_bursts(node, work[other.hostname], burst)
-    await node.close()
+        if burst > 1:
+            goals.append(Goal(merges[0], at_least=40_000))
+            goals += [Goal(merge.part(_STALL), at_most=0.050) for merge in merges]
+            ratios += [Ratio(larger, merges[0], at_least=0.9) for larger in merges[1:]]
+            others = [_peer(peer, scales[0]) for peer in invited.values()]
+            contestants += others
+            ratios += [Ratio(merges[0], other) for other in others]
+    return Stage(contestants, ratios, goals, missing)
 
 
 # --- the merge ---
@@ -111,50 +93,25 @@ async def _part(work: Mapping[str, Sequence[Change]], burst: int, folder: Path) 
 
 def _merge(apart: Path, folder: Path) -> Trial:
     shutil.copytree(apart, folder, dirs_exist_ok=True)
-    seconds, *answers = asyncio.run(_merging(folder))
-    answers += [answer(standing_in(folder / hostname)) for hostname in _SIDES]
-    return Trial(seconds, _agreed(answers))
+    seconds, stall, *answers = asyncio.run(_merging(folder))
+    answers += [answer(standing_in(folder / hostname)) for hostname in SIDES]
+    return Trial(seconds, _agreed(answers), {_STALL: stall})
 
 
-async def _merging(folder: Path) -> tuple[float, str, str]:
-    """Let the sides meet; return how long it took, and what their documents say then."""
-    one, other = map(machine, _SIDES)
-    here = await one.open(folder / one.hostname)
-    there = await other.open(folder / other.hostname)
-    seconds = await _meet(one, here, other, there)
-    said = [await _documents_say(node, folder / side.hostname) for side, node in ((one, here), (other, there))]
-    await here.close()
-    await there.close()
-    return seconds, said[0], said[1]
+async def _merging(folder: Path) -> tuple[float, float, str, str]:
+    """Let the sides meet; return how long it took, the longest stall, and what their documents say then."""
+    sides = [side(one, await one.open(folder / one.hostname)) for one in map(machine, SIDES)]
+    seconds = 0.0
 
+    async def work() -> None:
+        nonlocal seconds
+        seconds, _ = await meet(*sides)
 
-async def _meet(one: Machine, here: Node, other: Machine, there: Node) -> float:
-    """Link two nodes; return the seconds until each has, durably, all that the other had."""
-    network = MemoryNetwork()
-    async with one.online(here, network) as links_here, other.online(there, network) as links_there:
-        begun = perf_counter()
-        link = await MemoryTransport(network, one.hostname, one.keys).dial(other.address)
-        serving = asyncio.create_task(links_here.serve(link, dialled=True))
-        await asyncio.gather(_caught_up(here, links_here, other), _caught_up(there, links_there, one))
-        seconds = perf_counter() - begun
-        await link.close()
-        await serving
-    return seconds
-
-
-async def _caught_up(node: Node, links: Links, peer: Machine) -> None:
-    # Nothing behind, nothing ahead: what was sent has been acknowledged, which is after its documents are up to date.
-    await node.wait_for(lambda: links.progress(peer.id) == (0, 0))
-
-
-async def _documents_say(node: Node, folder: Path) -> str:
-    with StoreReader(StoreFolder(folder).database) as store:
-        names = [stored.name for stored in store.documents()]
-    standing: dict[str, list[str]] = {}
-    for name in names:
-        for key, text in (await node.documents.get(name)).items().items():
-            standing.setdefault(key.rpartition("@")[0], []).append(text[1:])
-    return answer(standing)
+    stall = await longest_stall(work)
+    said = [await documents_say(one.node, folder / one.machine.hostname) for one in sides]
+    for one in sides:
+        await one.node.close()
+    return seconds, stall, said[0], said[1]
 
 
 def _agreed(answers: Sequence[str]) -> str:
@@ -167,18 +124,17 @@ def _agreed(answers: Sequence[str]) -> str:
 
 async def _learn(folder: Path) -> dict[str, list[_Batch]]:
     """Have the sides meet once, and return what each one appended."""
-    one, other = map(machine, _SIDES)
-    logs = [await _RecordingLog.open(StoreFolder(folder / hostname).database) for hostname in _SIDES]
-    here, there = await one.wake(logs[0]), await other.wake(logs[1])
-    await _meet(one, here, other, there)
-    await here.close()
-    await there.close()
-    return {hostname: log.batches for hostname, log in zip(_SIDES, logs, strict=True)}
+    logs = [await _RecordingLog.open(StoreFolder(folder / hostname).database) for hostname in SIDES]
+    sides = [side(one, await one.wake(log)) for one, log in zip(map(machine, SIDES), logs, strict=True)]
+    await meet(*sides)
+    for one in sides:
+        await one.node.close()
+    return {hostname: log.batches for hostname, log in zip(SIDES, logs, strict=True)}
 
 
 def _floor(apart: Path, batches: Mapping[str, Sequence[_Batch]], folder: Path) -> Trial:
     seconds, answers = 0.0, []
-    for hostname in _SIDES:
+    for hostname in SIDES:
         documents = _documents_of(apart / hostname)
         with floors.table_of_records(folder / f"{hostname}.db") as connection:
             floors.insert_together(connection, records_in(apart / hostname))
@@ -208,12 +164,32 @@ def _documents_of(folder: Path) -> dict[str, Document]:
     return documents
 
 
+# --- peers ---
+
+
+def _peer(peer: ModuleType, scale: int) -> Contestant:
+    """Return a peer that merges the same; of what both sides wrote it keeps one, and everywhere the same one."""
+    paths = paths_of_settings()
+    start = {paths["cluster"] + key: value for key, value in configuration().items()}
+    work = [changes(hostname, scale) for hostname in SIDES]
+    may_stand = {path: set(values) for path, values in outcome(paths, *work).items()}
+    apart = peer.Apart(start, [plain(paths, some) for some in work])
+
+    def run(folder: Path) -> Trial:
+        seconds, said = apart.merge(folder)
+        agreed = all(one == said[0] for one in said) and said[0].keys() == may_stand.keys()
+        right = agreed and all(value in may_stand[path] for path, value in said[0].items())
+        return Trial(seconds, "one of the values" if right else "something else")
+
+    return Contestant(f"{peer.NAME}, one batch", scale, 2 * scale, "one of the values", run, Role.PEER)
+
+
 QUESTION = Question(
     name="merge",
     title="Two machines meet after as many changes each way",
     operation="event",
     scale="events each way",
-    rounds={Size.SMOKE: 1, Size.REAL: 5},
-    scales={Size.SMOKE: (600,), Size.REAL: (10_000,)},
+    rounds={Size.SMOKE: 1, Size.REAL: 3},
+    scales={Size.SMOKE: (200,), Size.REAL: (10_000, 50_000)},
     prepare=_prepare,
 )

@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
-from benchmarks import cold_get, commit, merge, past, verify
+from benchmarks import (
+    bootstrap,
+    branchy,
+    callers,
+    cold_get,
+    commit,
+    disk,
+    equal,
+    hot_key,
+    memory,
+    merge,
+    past,
+    reach,
+    simulator,
+    start,
+    verify,
+    wide,
+)
 
 QUESTIONS = {
-    question.name: question
-    for question in (cold_get.QUESTION, commit.QUESTION, merge.QUESTION, verify.QUESTION, past.QUESTION)
+    module.QUESTION.name: module.QUESTION
+    for module in (
+        *(commit, callers, merge, branchy, bootstrap, equal, start, cold_get, reach, past, verify, memory),
+        *(disk, hot_key, wide, simulator),
+    )
 }

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 #: Settings that a mail gateway has, about.
 KEYS = tuple(f"{area}.{number:03}" for area in ("smtp", "tls", "dns", "relay", "quota") for number in range(200))
-MACHINES = tuple(f"mx{number:02}.example.com" for number in range(1, 21))
+#: All that any question needs, and those of an ordinary cluster.
+CROWD = tuple(f"mx{number:02}.example.com" for number in range(1, 43))
+MACHINES = CROWD[:20]
 
 _LETTERS = ascii_lowercase + digits + " .-"
 
@@ -42,6 +44,26 @@ def changes(machine: str, count: int) -> list[Change]:
     return [
         Change(_level(dice, machine), dice.choice(KEYS), _value(dice), f"ticket {number}") for number in range(count)
     ]
+
+
+def main_cf(count: int) -> tuple[bytes, dict[str, str]]:
+    """Return a file as Postfix reads it, with so many parameters, and what they are: name -> JSON text.
+
+    Each has a comment before it, and one in four goes on on a second line.
+    """
+    dice = random.Random("main.cf")
+    lines, parameters = [], {}
+    for number in range(count):
+        name, value = f"parameter_{number:04}_restrictions", json.loads(_value(dice)).strip() or "yes"
+        rest = "    permit_mynetworks" if number % 4 == 0 else ""
+        lines += [f"# What parameter {number} is about.", f"{name} = {value}", *filter(None, [rest])]
+        parameters[name] = json.dumps(value + rest)
+    return "\n".join(lines).encode() + b"\n", parameters
+
+
+def plain(paths: Mapping[str, str], some: Iterable[Change]) -> list[tuple[str, str]]:
+    """Return changes as paths and values, for those who know no levels; ``paths`` as for ``outcome``."""
+    return [(paths[change.level] + change.key, change.value) for change in some]
 
 
 def _level(dice: random.Random, machine: str) -> str:

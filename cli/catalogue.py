@@ -95,7 +95,10 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "showconfig": Entry("showconfig", "showconfig", "Print settings as a configuration file."),
         "saveconfig": Entry("showconfig", "saveconfig", "Save settings to a configuration file."),
         "loadconfig": Entry("loadconfig", "loadconfig", "Set every key of a configuration file, as one event."),
-        "diff": Entry("diff", "diff", "Compare two moments, or one with now."),
+        "diff": Entry("diff", "diff", "Show what is staged, or compare two moments, or one with now."),
+        "commit": Entry("staging", "commit", "Make all that is staged live, as one event."),
+        "confirm": Entry("confirm", "confirm", "Let a commit stay that waits to be confirmed."),
+        "clearchanges": Entry("staging", "clearchanges", "Drop all that is staged."),
         "rollbackconfig": Entry("rollbackconfig", "rollbackconfig", "Take changes of settings back, as a new change."),
     },
     "Users": {

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from time import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from cluster_store.core.conflicts import to_json
+from cluster_store import bootstrap
+from cluster_store.core.aftermath import Known, aftermath_since
+from cluster_store.core.conflicts import TWO_LIVES, Problem, to_json
 from cluster_store.core.errors import InvalidValue
 from cluster_store.core.history import read_event
-from cluster_store.core.inbox import Inbox, inbox, problem_to_json, resolve
+from cluster_store.core.inbox import Inbox, inbox, overdue, problem_to_json, resolve
 from cluster_store.core.naming import SHORT_ID_DIGITS, counted, excerpt, one_line
+from cluster_store.core.redress import of_one
+from cluster_store.core.types import MachineId
 
+from .confirm import pending, tell_pending
 from .failures import BAD, DONE
+from .moments import machine_named
 from .parameters import Comment
 from .session import Session, say
 
 if TYPE_CHECKING:
     from cluster_store.adapters.sqlite_reader import StoreReader
+
+#: Where no daemon runs, nobody is known to have acknowledged anything.
+NOBODY: Mapping[MachineId, int] = {}
 
 
 def clustercheck(
@@ -30,36 +41,85 @@ def clustercheck(
             "--resolve", metavar="PATH=EVENT", help="Settle what is open at PATH with the value of EVENT; repeat it."
         ),
     ] = None,
+    machine: Annotated[
+        str | None,
+        typer.Option("--machine", metavar="NAME", help="Only what this machine did since EVENT: a stolen one, say."),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="EVENT", help="With --machine: this one, and all that it had not seen."),
+    ] = None,
     comment: Comment = "",
 ) -> int:
     """Show what was changed on both sides of a cut.
 
-    And what else needs an operator: names that are used twice, settings without effect, machines that lived twice. The
-    first value of a conflict is the one that counts until somebody sets another, or settles it with --resolve: PATH as
-    it is printed here, EVENT the one whose value is to count. Exit status 3: something was found.
+    And what else needs an operator: names that are used twice, settings without effect, machines that lived twice, and
+    what a removed machine did that whoever removed it did not know of. The first value of a conflict is the one that
+    counts until somebody sets another, or settles it with --resolve: PATH as it is printed here, EVENT the one whose
+    value is to count. Exit status 3: something was found.
     """
     session: Session = context.obj
+    if (since is None) != (machine is None) or (machine is not None and settle):
+        context.fail("give --machine NAME and --since EVENT together, and nothing else with them")
     if settle:
         _resolve(session, settle, comment)
         return DONE
     with session.read() as store, store.snapshot():
+        if machine is not None and since is not None:
+            found = Inbox([], _done_since(store, machine, since), [])
+        else:
+            daemon = bootstrap.ask_daemon(session.root, "status")
+            found = inbox_of(store, daemon["reached"] if daemon is not None else NOBODY)
+            found = msgspec.structs.replace(found, problems=[*found.problems, *deaf(daemon)])
         cluster = store.cluster()
-        found = inbox_of(store)
         told = {
             "conflicts": [
                 to_json(conflict, cluster, lambda record: read_event(store.event(record)))
                 for conflict in found.conflicts
             ],
             "problems": [problem_to_json(problem) for problem in found.problems],
+            "pending": pending(store),
         }
     session.show(told, lambda: _tell(told))
     return BAD if found.conflicts or found.problems else DONE
 
 
-def inbox_of(store: StoreReader) -> Inbox:
-    """Return what is open in a store."""
-    voids = [read_event(event) for event in store.events() if event.void]
-    return inbox(store.cluster(), store, store.lines(), voids, lambda: map(read_event, store.events(newest_first=True)))
+def inbox_of(store: StoreReader, reached: Mapping[MachineId, int] = NOBODY) -> Inbox:
+    """Return what is open in a store; ``reached``: up to where members acknowledged its log."""
+    found = inbox(_known(store, reached), map(read_event, store.voids()), store.secret)
+    late = overdue(store.cluster(), round(time() * 1000))
+    return msgspec.structs.replace(found, problems=[*found.problems, *late])
+
+
+def deaf(daemon: Mapping[str, Any] | None) -> list[Problem]:
+    """Return where this machine's daemon lets nobody in though its record says so, by what its status tells."""
+    return [Problem("listener", daemon["deaf"])] if daemon is not None and daemon["deaf"] else []
+
+
+def reached(session: Session, store: StoreReader) -> Mapping[MachineId, int]:
+    """Return up to where members acknowledged this log, as the daemon saw it; asked only where it matters."""
+    told = bootstrap.ask_daemon(session.root, "status") if store.cluster().removed else None
+    return told["reached"] if told is not None else NOBODY
+
+
+def _known(store: StoreReader, reached: Mapping[MachineId, int] = NOBODY) -> Known:
+    return Known(
+        store.me,
+        store.cluster(),
+        store,
+        store.lines(),
+        store.removals(),
+        lambda until=None: map(read_event, store.events(until=until, newest_first=True)),
+        lambda: map(read_event, store.events()),
+        lambda record: store.event(record).position,
+        reached,
+    )
+
+
+def _done_since(store: StoreReader, machine: str, since: str) -> list[Problem]:
+    known = _known(store)
+    moment = store.event(since).id
+    return of_one(aftermath_since(known, machine_named(machine, known.cluster), moment), known, store.secret)
 
 
 def _resolve(session: Session, given: list[str], comment: str) -> None:
@@ -72,7 +132,8 @@ def _resolve(session: Session, given: list[str], comment: str) -> None:
             if not sign or not path:
                 raise InvalidValue(f"'{text}' is not PATH=EVENT", "'clustercheck' prints paths and events")
             choices.append((path, store.event(event).id))
-        command = resolve(choices, inbox_of(store), store.cluster(), store, store.lines(), os.urandom(16))
+        found = inbox_of(store, reached(session, store))
+        command = resolve(choices, found, store.cluster(), store, os.urandom(16))
     result = session.submit(msgspec.structs.replace(command, comment=comment))
     session.report(result, f"{counted(result['writes'], 'conflict')} settled")
 
@@ -87,6 +148,7 @@ def _tell(told: dict[str, Any]) -> None:
         say(f"{problem['kind']}: {problem['text']}{_hint(problem)}")
     if not told["conflicts"] and not told["problems"]:
         say("no conflicts and no problems")
+    tell_pending(told["pending"])
 
 
 def _hint(problem: dict[str, Any]) -> str:
@@ -94,7 +156,8 @@ def _hint(problem: dict[str, Any]) -> str:
     if len(problem["events"]) == 1:
         # There is nothing to choose: naming the event says that one has looked.
         seen = f"{one_line(problem['path'])}={problem['events'][0][:SHORT_ID_DIGITS]}"
-        return f"{since}; once that is so: clustercheck --resolve {seen}"
+        done = "once that is so" if problem["kind"] == TWO_LIVES else "once that is seen to"
+        return f"{since}; {done}: clustercheck --resolve {seen}"
     return since
 
 

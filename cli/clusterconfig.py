@@ -21,7 +21,7 @@ from cluster_store.core.commands import (
 )
 from cluster_store.core.errors import Refused
 
-from . import prompts
+from . import prompts, rehearsal
 from .parameters import By, ByOption, Comment, Machines
 from .session import Session, note
 from .tables import print_facts, print_table, print_tree
@@ -39,13 +39,15 @@ def create(
     machine's own can be looked up, else by the address of the first interface.
     """
     session: Session = context.obj
-    chosen, why = (by, "") if by else _way_to_dial(session)
+    chosen, why = _way_to_dial(session, by)
     result = session.submit(CreateCluster(name=name, by=chosen, salt=os.urandom(16), comment=comment))
     session.report(result, f"the cluster {name} is made; its members dial each other by {chosen}{why}")
 
 
-def _way_to_dial(session: Session) -> tuple[By, str]:
-    """Return how members are to dial each other, and why."""
+def _way_to_dial(session: Session, wanted: By | None) -> tuple[By, str]:
+    """Return how members are to dial each other, and why, or what will be in the way."""
+    if wanted == By.IP:
+        return wanted, ""
     with session.read() as store:
         machine = store.cluster().machines.get(store.me)
     if machine is None:
@@ -54,6 +56,8 @@ def _way_to_dial(session: Session) -> tuple[By, str]:
         socket.getaddrinfo(machine.hostname, None)
     except (OSError, UnicodeError):
         unknown = f"{machine.hostname} cannot be looked up here"
+        if wanted == By.HOSTNAME:
+            return wanted, f", though {unknown}: a machine that cannot look it up either is not let in"
         if machine.interfaces or machine.listen:
             return By.IP, f", because {unknown}"
         return By.HOSTNAME, f", though {unknown}: it has no interface's address"
@@ -88,7 +92,13 @@ def disconnect(context: typer.Context, machines: Machines, comment: Comment = ""
     A detached machine can be read and changed; all of it comes together when it is taken back.
     """
     command = DetachMachines(machines=tuple(machines), comment=comment)
-    _perform(context.obj, command, f"{', '.join(machines)}: detached; 'clusterconfig reconnect' takes them back")
+    them = "them" if len(machines) > 1 else "it"
+    with context.obj.read() as store:
+        cluster, me = store.cluster(), store.me
+    _perform(context.obj, command, f"{', '.join(machines)}: detached; 'clusterconfig reconnect' takes {them} back")
+    if any(cluster.machine(name).id == me for name in machines):
+        note("that is the machine you are on: what is changed on the others does not come here, nor theirs from here,")
+        note("until 'clusterconfig reconnect' is given here, or on a member that this one can reach")
 
 
 def reconnect(context: typer.Context, machines: Machines, comment: Comment = "") -> None:
@@ -112,18 +122,29 @@ def removemachine(
     session: Session = context.obj
     if prompts.at_terminal() and not yes and not _agreed(session, machines):
         raise Refused("the removal was not confirmed", "nothing was done")
-    linked = _linked(session)
+    linked, knowing = _linked(session)
     result = session.submit(RemoveMachines(machines=tuple(machines), comment=comment))
     names = result["machines"]
-    session.report(result, f"{', '.join(names)}: removed from the cluster")
+    unheard = [] if "former" in result else _not_linked(session, result["left"], linked)
+    session.report(result, f"{', '.join(names)}: removed from the cluster", unheard=unheard)
     if "former" in result:
         note(f"this machine stands alone now; what it was before is kept in {result['former']}")
-        if result["left"] and not linked.intersection(result["left"]):
+        if result["left"] and not knowing.intersection(result["left"]):
             note(f"no member has heard of it: remove {', '.join(names)} on one of {', '.join(result['left'])} too")
         if result["lost"]:
             note(f"could not be taken along, and must be set again: {', '.join(result['lost'])}")
     elif away := [name for name in names if name not in linked]:
         note(f"{', '.join(away)}: not linked to this machine now, and told so at the next contact")
+    if unheard:
+        they = f"{rehearsal.some(unheard)}: not linked to this machine now, and may not have heard yet"
+        note(f"{they}; 'clustercheck' lists who, and what {', '.join(names)} did unknown to this machine")
+
+
+def _not_linked(session: Session, left: list[str], linked: set[str]) -> list[str]:
+    """Return the members among those left that this machine tells nothing at once."""
+    with session.read() as store:
+        own = store.cluster().hostname(store.me)
+    return [name for name in left if name != own and name not in linked]
 
 
 def _agreed(session: Session, names: list[str]) -> bool:
@@ -139,14 +160,13 @@ def _agreed(session: Session, names: list[str]) -> bool:
     return prompts.confirm(f"Remove {', '.join(machine.hostname for machine in gone)} for good?")
 
 
-def _linked(session: Session) -> set[str]:
-    """Return the hostnames of the members that this machine has a link to."""
+def _linked(session: Session) -> tuple[set[str], set[str]]:
+    """Return the hostnames of the members that this machine has a link to, and of those that will know if it leaves."""
     status = bootstrap.ask_daemon(session.root, "connstatus") or {"machines": []}
-    return {
-        machine["hostname"]
-        for machine in status["machines"]
-        if machine["state"] == "connected" and machine["last_contact"] is not None
-    }
+    met = [machine for machine in status["machines"] if machine["last_contact"] is not None]
+    linked = {machine["hostname"] for machine in met if machine["state"] == "connected"}
+    # Those have removed it themselves.
+    return linked, linked | {machine["hostname"] for machine in met if machine["state"] == "removed"}
 
 
 def _perform(session: Session, command: Command, done: str) -> None:
@@ -203,6 +223,24 @@ def _print_tree(tree: dict[str, Any]) -> None:
     print_tree(f"Cluster {tree['cluster']}", branches)
 
 
+_LINK_COLUMNS = ("hostname", "state", "reason", "since", "last contact", "behind", "ahead", "clock")
+
+
+#: What a clock has to be off for a table to show it; a message may have been on its way for some of that time.
+_SKEW_MS_MIN = 1000
+
+
+def _link_row(told: dict[str, Any]) -> list[str]:
+    """Return what a table shows of a machine: times to the second, ``~`` before numbers of the last contact."""
+    times = [(told[name] or "").partition(".")[0] for name in ("since", "last_contact")]
+    mark = "~" if told["as_of"] else ""
+    counts = ["" if told[name] is None else f"{mark}{told[name]}" for name in ("behind", "ahead")]
+    skew = told["clock_skew_ms"] or 0
+    clock = f"{skew / 1000:+.1f} s" if abs(skew) >= _SKEW_MS_MIN else ""
+    stamps = [f"{time.removesuffix('Z')}Z" if time else "" for time in times]
+    return [told["hostname"], told["state"], told["reason"], *stamps, *counts, clock]
+
+
 def connstatus(
     context: typer.Context,
     machine: Annotated[str | None, typer.Argument(metavar="[MACHINE]", help="Everything about this one.")] = None,
@@ -213,7 +251,6 @@ def connstatus(
         with context.obj.read() as store:
             wanted = store.cluster().machine(machine).id
         status["machines"] = [told for told in status["machines"] if told["id"] == wanted]
-    names = ("hostname", "group", "state", "reason", "last_contact", "behind", "ahead")
 
     def words() -> None:
         if machine is not None:
@@ -221,8 +258,6 @@ def connstatus(
             told["epoch"] = " since ".join(filter(None, told["epoch"].values()))
             print_facts({name.replace("_", " "): "" if fact is None else str(fact) for name, fact in told.items()})
             return
-        facts = (map(machine.get, names) for machine in status["machines"])
-        rows = (["" if fact is None else str(fact) for fact in row] for row in facts)
-        print_table([name.replace("_", " ") for name in names], rows)
+        print_table(_LINK_COLUMNS, map(_link_row, status["machines"]))
 
     context.obj.show(status, words)

@@ -49,12 +49,15 @@ def tell(told: dict[str, Any]) -> None:
     say(one_line(f"what     {told['kind']}: {told['text']}" + (", by a timer" if told["weak"] else "")))
     if told["comment"]:
         say(one_line(f"why      {told['comment']}"))
+    for timer in told["timers"]:
+        how = "to be confirmed before" if timer["kind"] == "confirm" else "goes back at"
+        say(f"timer    {how} {timer['until']}")
     if told["void"]:
         say(one_line(f"void     counts for nothing: it {told['void']}"))
     after = [told["prev"][:SHORT_ID_DIGITS]] if told["prev"] else []
     after += [f"{one['machine']}#{one['seq']} ({one['event'][:SHORT_ID_DIGITS]})" for one in told["saw"]]
     say(one_line(f"after    {', '.join(after) or 'nothing: it is the first'}"))
-    for write in told["writes"]:
+    for write in [write for write in told["writes"] if not write["path"].startswith("timer/")]:
         state = "" if write["stands"] or write["action"] == "remove" else ", replaced since"
         say(one_line(f"  {_shown(write)}{state}"))
         for was in write["was"]:

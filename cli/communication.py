@@ -12,6 +12,7 @@ import typer
 from cluster_store.core.cluster import TRANSPORTS, Cluster, Machine
 from cluster_store.core.commands import AnnounceMachine, ChangeCommunication, WithdrawAnnouncement
 from cluster_store.core.errors import Refused
+from cluster_store.core.naming import counted
 
 from .parameters import ByOption, Comment
 from .session import Session, note, say
@@ -80,7 +81,10 @@ def _place(machine: Machine, cluster: Cluster) -> str:
 
 def _told(cluster: Cluster) -> dict[str, Any]:
     if not cluster.name:
-        raise Refused("this machine is not in a cluster", "run 'clusterconfig create NAME' first")
+        raise Refused(
+            "this machine is not in a cluster",
+            "run 'clusterconfig create NAME', or 'clusterconfig join HOST --ssh'",
+        )
     return {
         "by": cluster.by,
         "over": cluster.over,
@@ -121,22 +125,23 @@ def prepjoin(
     needs no password. 'delete' takes an announcement back, 'list' shows those that wait.
     """
     session: Session = context.obj
-    actions: dict[str, tuple[int, Callable[[Session, Sequence[str], str], None]]] = {
-        "new": (3, _announce),
-        "delete": (1, _withdraw),
-        "print": (0, _print),
-        "list": (0, _list),
+    actions: dict[str, tuple[str, Callable[[Session, Sequence[str], str], None]]] = {
+        "new": ("HOSTNAME SERIAL KEY", _announce),
+        "delete": ("HOSTNAME", _withdraw),
+        "print": ("", _print),
+        "list": ("", _list),
     }
     if action.lower() not in actions:
         context.fail(f"'{action}' is none of {', '.join(actions)}")
-    count, perform = actions[action.lower()]
+    takes, perform = actions[action.lower()]
+    count = len(takes.split())
     given = words or []
-    if len(given) == count + 1 and count == 3:  # noqa: PLR2004 - a key line that was not quoted is two words
-        given = [*given[:2], " ".join(given[2:])]
+    if perform is _announce:
+        # A key line that was not quoted is two words, or more with its comment.
+        given = [*given[:2], *filter(None, [" ".join(given[2:])])]
     if len(given) != count:
-        context.fail(
-            f"'{action}' takes {count or 'no'} arguments: {'HOSTNAME SERIAL KEY' if count > 1 else 'HOSTNAME'}"
-        )
+        wanted = f"{counted(count, 'argument')}: {takes}" if takes else "no arguments"
+        context.fail(f"'{action}' takes {wanted}")
     perform(session, given, comment)
 
 

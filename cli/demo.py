@@ -170,10 +170,10 @@ def _cut_and_change(stage: Stage) -> None:
     _wait_for_detachment(stage)
     stage.run("mx1", "clusterconfig", "connstatus")
     stage.run("mx1", "set", "smtp.max_connections", "250", "--level", "cluster", "-m", "more traffic")
-    stage.run("mx1", "add", "relay.hosts", "192.0.2.2")
+    stage.run("mx1", "add", "relay.hosts", "192.0.2.2", "-m", "a second relay")
     stage.run("mx2", "set", "dns.primary", "192.0.2.53", "-m", "a new resolver")
     stage.run("mx3", "set", "smtp.max_connections", "80", "--level", "cluster", "-m", "we are under attack")
-    stage.run("mx3", "add", "relay.hosts", "198.51.100.7")
+    stage.run("mx3", "add", "relay.hosts", "198.51.100.7", "-m", "a relay in Paris")
     stage.run("mx3", "set", "tls.level", "encrypt", "--level", "group:paris", "-m", "required in Paris")
     stage.converge("mx1", "mx2")
     apart = {stage.ask(machine, "status")["digest"] for machine in ("mx1", "mx3")}

@@ -1,4 +1,4 @@
-"""``diff``: two past states, or a past one and the present."""
+"""``diff``: what is staged; or two past states, or a past one and the present."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cluster_store.core.impact import impact
 from cluster_store.core.impact import to_json as impact_to_json
 from cluster_store.core.naming import excerpt, one_line
 
-from . import rehearsal
+from . import rehearsal, staging
 from .session import say
 from .views import AsKnownBy, past
 
@@ -22,18 +22,22 @@ _MOMENTS_MAX = 2
 def diff(
     context: typer.Context,
     when: Annotated[
-        list[str] | None, typer.Argument(metavar="WHEN [WHEN]", help="Two moments; without the second one, now.")
+        list[str] | None, typer.Argument(metavar="[WHEN [WHEN]]", help="Two moments; without the second one, now.")
     ] = None,
     as_known_by: AsKnownBy = None,
 ) -> None:
-    """Compare two moments, or one with now.
+    """Show what is staged, or compare two moments, or one with now.
 
-    What differs is named as clustercheck does: settings by level and key, a set's elements one by one. Then, on which
-    machines the effective values changed.
+    Of what is staged: what it replaces, on which machines the effective values would change and where that is hidden,
+    and what was changed since it was staged. Of two moments, what differs is named as clustercheck does: settings by
+    level and key, a set's elements one by one. Then, on which machines the effective values changed.
     """
     moments = when or []
-    if not 0 < len(moments) <= _MOMENTS_MAX:
-        context.fail("give one moment, to compare it with now, or two")
+    if len(moments) > _MOMENTS_MAX or (as_known_by is not None and not moments):
+        context.fail("give nothing, for what is staged; one moment, to compare it with now; or two")
+    if not moments:
+        staging.show(context.obj)
+        return
     with context.obj.read() as store, store.snapshot():
         before = past(store, moments[0], as_known_by)
         if len(moments) == _MOMENTS_MAX or as_known_by is not None:

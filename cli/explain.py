@@ -60,6 +60,7 @@ def _tell_reasons(story: dict[str, Any], indent: str) -> None:
     if story["written"] is not None:
         say(f"{indent}written by {_who(story['written'])}")
     _tell_beaten(story, indent)
+    _tell_timer(story, indent)
     for other in story["overrides"]:
         what = f"{'a newer value at ' if other['newer'] else ''}{one_line(other['level'])}: {_text(other['value'])}"
         say(f"{indent}overrides {what}, by {_who(other['written'])}")
@@ -67,6 +68,16 @@ def _tell_reasons(story: dict[str, Any], indent: str) -> None:
     for other in story["unset"]:
         say(f"{indent}unset at {one_line(other['level'])} by {_who(other['written'])}")
         _tell_beaten(other, indent + "  ")
+
+
+def _tell_timer(story: dict[str, Any], indent: str) -> None:
+    """Tell when a value goes back by itself, and to what."""
+    timer = story.get("timer")
+    if timer is not None:
+        why = " unless somebody confirms it" if timer["kind"] == "confirm" else ""
+        say(one_line(f"{indent}goes back at {timer['until']}{why}, which {timer['machine']} sees to"))
+        for other in story["covers"]:
+            say(f"{indent}covers {_text(other['value'])}, by {_who(other)}")
 
 
 def _tell_beaten(story: dict[str, Any], indent: str) -> None:

@@ -32,7 +32,7 @@ def deletegroup(
     context: typer.Context,
     group: Annotated[str, typer.Argument(metavar="GROUP", help="The group to delete.")],
     to: Annotated[
-        str, typer.Option("--to", metavar="GROUP", help="Who takes its machines; may be left out where one other is.")
+        str, typer.Option("--to", metavar="GROUP", help="Who takes its machines, where it has any and several could.")
     ] = "",
     dry_run: DryRun = False,
     yes: Yes = False,

@@ -34,10 +34,16 @@ def join(
     The cluster's settings and users take the place of this machine's own; its hostname, addresses and keys stay.
     What it was before is kept in files beside the store, its settings in one that loadconfig reads. --dry-run shows
     what it would lose and gain, key by key. A host key is accepted with --fingerprint, or by somebody at a terminal.
+    Without a terminal, --yes agrees to the join.
     """
     if ssh == ccs:
         context.fail("say how to join: --ssh or --ccs")
     name, port = network.host_and_port(host, network.USUAL_PORTS[ccs])
+    if not (yes or dry_run or prompts.at_terminal()):
+        raise Refused(
+            "a join replaces this machine's settings and users, and nobody is here to agree to that",
+            "add --yes to go on, or --dry-run to see what would change",
+        )
     session: Session = context.obj
     accepted = fingerprint or _accepted_fingerprint(name, port)
     # Over CCS this machine comes with its own key, which somebody announced there.
@@ -73,8 +79,8 @@ def _confirmed(session: Session, invitation: dict[str, Any], fingerprint: str) -
     except Refused as error:
         if error.message != SEVERAL_GROUPS:
             raise
-        note(error.describe())
-        invitation = {**invitation, "group": prompts.ask("Which group?")}
+        note(f"{error.describe()}\nWhich group is this machine to be in?")
+        invitation = {**invitation, "group": prompts.ask("[]>")}
         told = session.execute("join", invitation=invitation, fingerprint=fingerprint, dry_run=True)
     _warn(told)
     note(f"The settings and users of the cluster {told['cluster']} will take the place of this machine's own.")

@@ -12,7 +12,7 @@ from cluster_store.core.commands import CopySettings, DeleteSettings, LevelComma
 from cluster_store.core.errors import Refused
 
 from . import modes, prompts, rehearsal
-from .parameters import Comment, DryRun, Machine, Yes
+from .parameters import DryRun, Machine, Reason, Yes
 from .session import Session, note, say
 from .views import AsKnownBy, At, view
 
@@ -32,15 +32,15 @@ def copy(
     from_: From = None,
     to: To = None,
     dry_run: DryRun = False,
-    comment: Comment = "",
+    comment: Reason = None,
 ) -> None:
     """Let another level say the same of some keys.
 
     The copy is independent: what the source says later does not change it. A secret goes as one. --dry-run shows
-    whose effective values change.
+    whose effective values change. Without -m it is staged.
     """
-    command = CopySettings(keys=tuple(keys), level=from_, target=to, salt=os.urandom(16), comment=comment)
-    _carry_out(context.obj, command, ("copied", "copied"), dry_run=dry_run, yes=True)
+    command = CopySettings(keys=tuple(keys), level=from_, target=to, salt=os.urandom(16))
+    _carry_out(context.obj, command, comment, ("copied", "Copy"), dry_run=dry_run, yes=True)
 
 
 def move(
@@ -50,14 +50,15 @@ def move(
     to: To = None,
     dry_run: DryRun = False,
     yes: Yes = False,
-    comment: Comment = "",
+    comment: Reason = None,
 ) -> None:
     """Let another level say what one says, which then says nothing of it.
 
-    Whose effective values change by it is told, key by key with --dry-run. At a terminal that is asked about first.
+    Whose effective values change by it is told, key by key with --dry-run, and at a terminal asked about first. Without
+    -m it is staged.
     """
-    command = MoveSettings(keys=tuple(keys), level=from_, target=to, salt=os.urandom(16), comment=comment)
-    _carry_out(context.obj, command, ("moved", "Move"), dry_run=dry_run, yes=yes)
+    command = MoveSettings(keys=tuple(keys), level=from_, target=to, salt=os.urandom(16))
+    _carry_out(context.obj, command, comment, ("moved", "Move"), dry_run=dry_run, yes=yes)
 
 
 def delete(
@@ -66,30 +67,39 @@ def delete(
     from_: From = None,
     dry_run: DryRun = False,
     yes: Yes = False,
-    comment: Comment = "",
+    comment: Reason = None,
 ) -> None:
     """Let a level say nothing of some keys any more.
 
     What a less specific level says of them is effective again. Whose effective values change is told, key by key with
-    --dry-run. At a terminal that is asked about first.
+    --dry-run, and at a terminal asked about first. Without -m it is staged.
     """
-    command = DeleteSettings(keys=tuple(keys), level=from_, comment=comment)
-    _carry_out(context.obj, command, ("deleted", "Delete"), dry_run=dry_run, yes=yes)
+    command = DeleteSettings(keys=tuple(keys), level=from_)
+    _carry_out(context.obj, command, comment, ("deleted", "Delete"), dry_run=dry_run, yes=yes)
 
 
-def _carry_out(session: Session, command: LevelCommand, words: tuple[str, str], *, dry_run: bool, yes: bool) -> None:
-    """Do it, or show what it would come to; ask first where machines would do otherwise than before."""
+def _carry_out(
+    session: Session, command: LevelCommand, comment: str | None, words: tuple[str, str], *, dry_run: bool, yes: bool
+) -> None:
+    """Do it, stage it, or show what it would come to; ask first where machines would do otherwise at once."""
     done, imperative = words
-    foreseen = rehearsal.rehearse(session, command)
     if dry_run:
+        foreseen = rehearsal.rehearse(session, command)
         rehearsal.show(session, foreseen, f"{_named(foreseen.result)} would be {done}{_ways(foreseen.result)}")
         return
-    rehearsal.summarise(foreseen)
-    question = f"{imperative} {_named(foreseen.result)}{_ways(foreseen.result)}?"
-    if foreseen.impact and prompts.at_terminal() and not yes and not prompts.confirm(question):
-        raise Refused("it was not confirmed", "nothing was done")
-    result = session.submit(command)
-    session.report(result, f"{_named(result)}: {done}{_ways(result)}", f"{_named(result)}: the same is there already")
+    if comment is not None:
+        foreseen = rehearsal.rehearse(session, command)
+        rehearsal.summarise(foreseen)
+        question = f"{imperative} {_named(foreseen.result)}{_ways(foreseen.result)}?"
+        if foreseen.impact and prompts.at_terminal() and not yes and not prompts.confirm(question):
+            raise Refused("it was not confirmed", "nothing was done")
+    result = session.change(command, comment)
+    session.report(
+        result,
+        f"{_named(result)}: {done}{_ways(result)}",
+        f"{_named(result)}: the same is there already",
+        f"{_named(result)}: staged to be {done}{_ways(result)}",
+    )
 
 
 def _named(result: Any) -> str:

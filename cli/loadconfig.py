@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -15,7 +16,8 @@ from cluster_store.core.errors import InvalidValue, NotFound, Refused
 from cluster_store.core.limits import CONFIG_FILE_BYTES_MAX
 from cluster_store.formats import read_config
 
-from .parameters import Comment, Level
+from . import rehearsal
+from .parameters import Level, Reason
 from .session import SECRET, Session, note
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def loadconfig(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A configuration file; - is standard input.")],
     level: Level = None,
     prefix: Annotated[str, typer.Option("--prefix", metavar="P", help="Put every key under this one: P.KEY.")] = "",
-    comment: Comment = "",
+    comment: Reason = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     format: Annotated[  # noqa: A002 - the option's own name
         Format | None,
@@ -46,24 +48,25 @@ def loadconfig(
     """Set every key of a configuration file, as one event.
 
     JSON, YAML, TOML, and files of NAME = VALUE lines as Postfix has them. Keys that the file does not name stay as
-    they are.
+    they are. Without -m all of it is staged.
     """
     session: Session = context.obj
     loaded = read_config(_read(file), file, format)
     under = f"{prefix.removesuffix('.')}." if prefix else ""
     found = {under + key: value for key, value in loaded.settings.items()}
-    command = LoadConfig(settings=found, source=file, level=level, salt=os.urandom(16), comment=comment)
+    command = LoadConfig(settings=found, source=file, level=level, salt=os.urandom(16))
     if dry_run:
         _rehearse(session, command)
         _tell_of(loaded.warnings)
         return
-    result = session.submit(command)
+    result = session.change(command, comment)
     _tell_of(loaded.warnings)
     level = result["level"]
     session.report(
         result,
         f"{file}: {len(found)} settings set at {level}",
         f"{file}: nothing to change at {level}",
+        f"{file}: {len(found)} settings staged at {level}",
         settings=len(found),
         warnings=loaded.warnings,
     )
@@ -105,8 +108,10 @@ def _rehearse(session: Session, command: LoadConfig) -> None:
         writes = decision.event.writes if decision.event else ()
         places = dict.fromkeys(place[:2] for write in writes if (place := split_setting(write.path)))
         before = [(key, effective(store, [level], key)) for level, key in places]
+    # Another look at the store, that with the values of secrets: they are compared, and never shown.
+    told = rehearsal.rehearse(session, command).told
     changes = [Change.of(key, value, command.settings[key]) for key, value in before]
-    _show_changes(session, decision.result["level"], changes)
+    _show_changes(session, decision.result["level"], changes, told)
 
 
 class Change(NamedTuple):
@@ -126,7 +131,7 @@ class Change(NamedTuple):
         return cls(key, old.value, new)
 
 
-def _show_changes(session: Session, level: str, changes: list[Change]) -> None:
+def _show_changes(session: Session, level: str, changes: list[Change], told: Mapping[str, Any]) -> None:
     import msgspec
 
     from .tables import print_table
@@ -136,4 +141,9 @@ def _show_changes(session: Session, level: str, changes: list[Change]) -> None:
         {"key": key, "old": msgspec.Raw(old.encode()) if old else None, "new": msgspec.Raw(new.encode())}
         for key, old, new in changes
     ]
-    session.show({"level": level, "changes": document}, lambda: print_table(Change._fields, changes))
+
+    def words() -> None:
+        print_table(Change._fields, changes)
+        rehearsal.tell_radius(told)
+
+    session.show({"level": level, "changes": document, **told}, words)

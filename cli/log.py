@@ -71,7 +71,7 @@ def _chosen(
     """Return the events that were asked for, the oldest first; the last few are found from the end."""
     rows = store.events(newest_first=number is not None, machine=wanted.machine or None)
     found = filter(takes, map(read_event, rows))
-    return found if number is None else reversed(list(islice(found, number)))
+    return found if number is None else reversed(list(islice(found, min(number, sys.maxsize))))
 
 
 def _draw(store: StoreReader, cluster: Cluster, takes: Callable[[Appended], bool], number: int | None) -> None:

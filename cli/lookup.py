@@ -6,6 +6,7 @@ whatever else the arguments say goes the usual way, through ``get.py``, to the s
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -73,6 +74,7 @@ def show(
         NotFound: the key is not set and there is no default.
         ClusterStoreError: there is no such machine or level, or the store cannot be read.
     """
+    _load_msgspec()
     from cluster_store.core import values
     from cluster_store.core.errors import NotFound
     from cluster_store.core.naming import show_level
@@ -104,6 +106,21 @@ def show(
     else:
         say(values.show(text) if raw else text)
     return DONE
+
+
+def _load_msgspec() -> None:
+    """Import msgspec without ``typing_extensions``.
+
+    It takes that where it is installed, and with it a third of what this command would load; ``typing`` has the same.
+    """
+    name = "typing_extensions"
+    if name in sys.modules:
+        return
+    sys.modules[name] = None  # type: ignore[assignment] # this is how a module is hidden from ``import``
+    try:
+        import msgspec  # noqa: F401
+    finally:
+        del sys.modules[name]
 
 
 @contextmanager

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from cluster_store.core.cluster import ADMIN, Cluster
-from cluster_store.core.errors import ClusterStoreError
+from cluster_store.core.errors import ClusterStoreError, Refused
 from cluster_store.core.naming import counted
+from cluster_store.core.roles import ADMINISTRATOR, require
 
 from .failures import DONE, complain
-from .questions import Choice, Left, ask, choose, choose_several, confirm
+from .questions import Choice, Left, ask, choose, choose_several
 from .session import Session, note
 
 #: Runs the words of a single-line command and returns its exit status.
@@ -28,22 +29,24 @@ class Operation(NamedTuple):
 
     Attributes:
         help: its explanation.
-        compose: asks the questions that lead to its words.
-        sure: asked before it is done, where it takes something away.
-        preview: whether ``--dry-run`` shows before that what would come of it.
+        compose: asks the questions that lead to its words. Whether somebody is sure, the command asks.
+        preview: whether ``--dry-run`` shows first what would come of it.
     """
 
     help: str
     compose: Callable[[Cluster], Words]
-    sure: str = ""
     preview: bool = False
 
 
 def run(session: Session, perform: Run) -> int:
     """Lead somebody at a terminal through ``clusterconfig``; return the exit status.
 
-    Raises StoreError where there is no store.
+    Raises:
+        Refused: whoever is logged in may not change the cluster, so they are asked nothing.
+        StoreError: there is no store.
     """
+    if session.login is not None:
+        require(ADMINISTRATOR, session.login, "'clusterconfig'")
     cluster = _read(session)
     try:
         if not cluster.name:
@@ -78,7 +81,7 @@ def _which_operation(cluster: Cluster) -> str:
         fitting = [name for name in OPERATIONS if name.startswith(answer)]
         if len(fitting) == 1:
             return fitting[0]
-        wrong = f"may be {' or '.join(fitting)}" if fitting else "is none of them"
+        wrong = f"may be {' or '.join(fitting).upper()}" if fitting else "is none of them"
         note(f"'{answer}' {wrong}. Answer with nothing to leave.")
 
 
@@ -89,10 +92,6 @@ def _carry_out(name: str, cluster: Cluster, perform: Run) -> None:
         words = operation.compose(cluster)
         if operation.preview and _give([*words, "--dry-run"], perform):
             return
-        if operation.sure:
-            if not confirm(operation.sure, default=False):
-                raise Left
-            words.append("--yes")
         _give(words, perform)
     except Left:
         note("Nothing was done.")
@@ -139,6 +138,7 @@ def _by(question: str, default: str) -> Words:
 
 
 def _machines(cluster: Cluster, *, detached: bool | None = None) -> list[Choice]:
+    """Return the machines to choose from. Raises Refused where there is none."""
     named = Counter(machine.hostname.casefold() for machine in cluster.machines.values())
     found = []
     for machine in cluster.machines.values():
@@ -147,6 +147,8 @@ def _machines(cluster: Cluster, *, detached: bool | None = None) -> list[Choice]
             # The id, where two machines ended with one name.
             word = machine.hostname if named[machine.hostname.casefold()] == 1 else machine.id
             found.append(Choice(word, f"{machine.hostname} (group {group})"))
+    if not found:
+        raise Refused(f"{'no' if detached else 'every'} machine is detached", "'clusterconfig connstatus' shows them")
     return found
 
 
@@ -177,16 +179,13 @@ def _delete_group(cluster: Cluster) -> Words:
     group = choose("Which group is to be deleted?", _groups(cluster))
     words = ["deletegroup", group]
     others = _groups(cluster, but=group)
-    if others:
+    if others and cluster.members_of(cluster.group(group).id):
         words += ["--to", choose("Which group takes its machines?", others, "1")]
     return words
 
 
 def _remove_machine(cluster: Cluster) -> Words:
-    machines = choose_several("Which machines are to leave the cluster for good?", _machines(cluster))
-    if len(machines) == len(cluster.machines):
-        note(f"These are all machines of the cluster {cluster.name}: it is dissolved.")
-    return ["removemachine", *machines]
+    return ["removemachine", *choose_several("Which machines are to leave the cluster for good?", _machines(cluster))]
 
 
 def _set_name(cluster: Cluster) -> Words:
@@ -242,6 +241,8 @@ def _prepjoin(cluster: Cluster) -> Words:
         announced = [
             Choice(one.hostname, f"{one.hostname} (serial {one.serial})") for one in cluster.announced.values()
         ]
+        if not announced:
+            raise Refused("no machine is announced", "there is nothing to take back")
         return ["prepjoin", "delete", choose("Which one?", announced)]
     return ["prepjoin", action]
 
@@ -251,15 +252,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "addgroup": Operation("Add an empty group to the cluster.", _add_group),
     "setgroup": Operation("Move machines into a group.", _set_group),
     "renamegroup": Operation("Give a group another name.", _rename_group),
-    "deletegroup": Operation(
-        "Delete a group; another one takes its machines.",
-        _delete_group,
-        sure="Delete the group, and the settings that it has of its own?",
-        preview=True,
-    ),
-    "removemachine": Operation(
-        "Let machines leave the cluster for good.", _remove_machine, sure="Remove them? That cannot be taken back."
-    ),
+    "deletegroup": Operation("Delete a group; another one takes its machines.", _delete_group, preview=True),
+    "removemachine": Operation("Let machines leave the cluster for good.", _remove_machine),
     "setname": Operation("Give the cluster another name.", _set_name),
     "list": Operation("Show the cluster, its groups and its machines.", lambda _: ["list"]),
     "connstatus": Operation("Show how the machines are connected, and why one is not.", lambda _: ["connstatus"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated
 
@@ -35,6 +36,16 @@ ViewedLevel = Annotated[
 ]
 ByOption = Annotated[By | None, typer.Option("--by", help="How members dial each other.", case_sensitive=False)]
 Comment = Annotated[str, typer.Option("-m", "--comment", metavar="TEXT", help="Why, for the audit log.")]
+Reason = Annotated[
+    str | None,
+    typer.Option(
+        "-m", "--comment", metavar="TEXT", help="Commit it at once, and why, for the audit log; otherwise it is staged."
+    ),
+]
+Lasting = Annotated[
+    str | None,
+    typer.Option("--for", metavar="TIME", help="It goes back by itself after this time: 90s, 10m, 4h, 2d."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would come of it, and change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Prefix = Annotated[str, typer.Option("--prefix", metavar="P", help="Only keys that begin with this.")]
@@ -66,3 +77,17 @@ def refuse_both(context: typer.Context, machine: str | None, level: str | None) 
     """Fail where both --machine and --level were given: they answer different questions."""
     if machine is not None and level is not None:
         context.fail("--machine shows what is effective and --level what is kept: give one of them")
+
+
+_DURATION = re.compile(r"([0-9]{1,6})(s|m|h|d)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def duration(context: typer.Context, text: str | None, option: str) -> int | None:
+    """Return a time as people write it, ``90s``, ``10m``, ``4h`` or ``2d``, in milliseconds; None for none."""
+    if text is None:
+        return None
+    found = _DURATION.fullmatch(text)
+    if found is None or not int(found[1]):
+        context.fail(f"'{text}' is no time for {option}: give 90s, 10m, 4h or 2d")
+    return int(found[1]) * _SECONDS[found[2]] * 1000

@@ -42,9 +42,32 @@ def perform(arguments: Sequence[str], program: str, session: Session | None = No
     except typer.TyperException as error:
         place = getattr(error, "ctx", None)
         path = place.command_path if place else program
-        complain(error.format_message(), f"'{path} --help' shows how it is used")
+        complain(_in_words(error), f"'{path} --help' shows how it is used")
         return USAGE
     return status if isinstance(status, int) else DONE
+
+
+def _in_words(error: typer.TyperException) -> str:
+    """Return what is wrong with how a command was called, in this program's words.
+
+    Values are checked by a library, whose sentences speak of its inputs and leave out what was given.
+    """
+    faults = getattr(error.__cause__, "errors", None)
+    if callable(faults):
+        fault = faults()[0]
+        told = _FAULTS.get(fault["type"])
+        error.message = told.format(given=fault["input"], **fault.get("ctx", {})) if told else fault["msg"]
+    return error.format_message()
+
+
+#: What a value can be found to be -> what is said of it.
+_FAULTS = {
+    "float_parsing": "'{given}' is not a number",
+    "greater_than_equal": "{given} is too small: at least {ge}",
+    "int_parsing": "'{given}' is not a whole number",
+    "less_than_equal": "{given} is too large: at most {le}",
+    "value_error": "{error}",
+}
 
 
 # --- options that are everywhere ---------------------------------------------------------------------

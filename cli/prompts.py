@@ -18,7 +18,14 @@ def read(prompt: str) -> str:
     """Show a prompt and return the line that is typed, its end included; ``""`` at the end of the input."""
     sys.stderr.write(prompt)
     sys.stderr.flush()
-    return sys.stdin.readline()
+    line = ""
+    try:
+        line = sys.stdin.readline()
+    finally:
+        if not line:
+            # At the end of the input, and at an interrupt: what is said next begins a line.
+            sys.stderr.write("\n")
+    return line
 
 
 def ask(question: str) -> str:

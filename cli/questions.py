@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cluster_store.core.errors import Refused
-
 from . import prompts
 from .session import note
 
@@ -33,9 +31,7 @@ def ask(question: str, default: str = "") -> str:
 def _answer(default: str = "") -> str:
     line = prompts.read(f"[{default}]> ")
     text = line.strip() or default
-    if not text:
-        if not line:
-            note("")
+    if not line or not text:
         raise Left
     return text
 
@@ -60,8 +56,6 @@ def choose_several(question: str, choices: Sequence[Choice]) -> list[str]:
 
 
 def _choose(question: str, choices: Sequence[Choice], default: str, *, several: bool) -> list[str]:
-    if not choices:
-        raise Refused("there is nothing to choose from", "'clusterconfig list' shows the cluster")
     note(question)
     for number, choice in enumerate(choices, 1):
         note(f"{number}. {choice.shown}")

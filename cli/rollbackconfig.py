@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,7 @@ from cluster_store.core.naming import SHORT_ID_DIGITS, counted, excerpt, one_lin
 from cluster_store.core.registers import split_setting
 from cluster_store.core.rollback import Change, Rollback, can_be_taken_back, key_of, plan, value_of
 from cluster_store.core.state import Appended
+from cluster_store.core.types import MachineId
 
 from . import rehearsal
 from .moments import chosen_by, events_until, machine_named, moment_of
@@ -38,7 +40,10 @@ def rollbackconfig(
         int | None, typer.Option("--last", metavar="N", min=1, help="Take back the last N changes of settings here.")
     ] = None,
     machine: Annotated[
-        str | None, typer.Option("--machine", metavar="NAME", help="Take back only what this machine wrote.")
+        list[str] | None,
+        typer.Option(
+            "--machine", metavar="NAME", help="Take back only what this machine, removed or not, wrote; repeat it."
+        ),
     ] = None,
     since: Annotated[
         str | None,
@@ -56,7 +61,7 @@ def rollbackconfig(
     """
     session: Session = context.obj
     named = [one for one in (event, to, last, since) if one is not None]
-    if len(named) > 1 or (machine is None and not named) or (machine is not None and event is not None):
+    if len(named) > 1 or (not machine and not named) or (machine and event is not None):
         context.fail("give EVENT, or one of --to EVENT, --since EVENT, --last N, or --machine NAME, alone or with one")
     with session.read() as store, store.snapshot():
         cluster = store.cluster()
@@ -75,9 +80,11 @@ def rollbackconfig(
     if dry_run:
         would = f"{_sentence(rollback)} would be taken back" if foreseen.changes else "nothing would change"
         note(f"{would}; nothing was changed")
-        document = {**told, "dry_run": True, "changed": foreseen.changes, "impact": foreseen.impact}
+        document = {**told, "dry_run": True, "changed": foreseen.changes, **foreseen.told}
         session.show(document, partial(_tell, told))
         rehearsal.summarise(foreseen, "would change")
+        if not session.as_json:
+            rehearsal.tell_limits(foreseen.told)
         _warn(told)
         return
     rehearsal.summarise(foreseen, "change")
@@ -97,23 +104,26 @@ def _chosen(
     event: str | None,
     to: str | None,
     last: int | None,
-    machine: str | None,
+    machine: Sequence[str] | None,
     since: str | None,
 ) -> Callable[[Appended], bool]:
     """Return what says which events are to be taken back."""
     if event is not None:
         wanted = store.event(event).id
         return lambda added: added.record.id == wanted
-    author = machine_named(machine, cluster) or None
+    authors = [machine_named(name, cluster) for name in machine or ()]
     if last is not None:
-        newest = filter(can_be_taken_back, map(read_event, store.events(newest_first=True, machine=author)))
-        ids = {added.record.id for added in islice(newest, last)}
+        written = map(read_event, store.events(newest_first=True, machine=authors[0] if len(authors) == 1 else None))
+        newest = (added for added in written if can_be_taken_back(added) and _is_by(authors, added))
+        ids = {added.record.id for added in islice(newest, min(last, sys.maxsize))}
         return lambda added: added.record.id in ids
     begun = chosen_by(since, None, store)
     seen = events_until(moment_of(to, store), store) if to is not None else set()
-    return lambda added: (
-        author in (None, added.record.envelope.machine) and added.record.id not in seen and begun(added)
-    )
+    return lambda added: _is_by(authors, added) and added.record.id not in seen and begun(added)
+
+
+def _is_by(authors: Sequence[MachineId], added: Appended) -> bool:
+    return not authors or added.record.envelope.machine in authors
 
 
 # --- for scripts ---

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cluster_store import bootstrap
 
 if TYPE_CHECKING:
+    from cluster_store.adapters.drafts import Draft
     from cluster_store.adapters.sqlite_reader import StoreReader
     from cluster_store.core.commands import Command
     from cluster_store.core.roles import Caller
@@ -91,6 +92,29 @@ class Session:
         """Have a command carried out; return its result once it is durable. Raises ClusterStoreError."""
         return bootstrap.submit(self.root, self.aimed(command))
 
+    def change(self, command: Command, comment: str | None) -> dict[str, Any]:
+        """Have a command carried out with a comment, or staged where there is none. Raises ClusterStoreError."""
+        if comment is None:
+            return bootstrap.stage(self.root, self.aimed(command))
+        import msgspec
+
+        return self.submit(msgspec.structs.replace(command, comment=comment))
+
+    def draft(self) -> Draft:
+        """Return what whoever is served has staged. Raises StoreError and its kin."""
+        return bootstrap.draft(self.root, self.user)
+
+    @property
+    def staged(self) -> int:
+        """How many changes whoever is served has staged; none where what is left of a draft was just set aside."""
+        from cluster_store.core.errors import StoreCorrupt
+
+        try:
+            return len(self.draft().staged)
+        except StoreCorrupt as error:
+            note(error.describe())
+            return 0
+
     def aimed(self, command: Command) -> Command:
         """Return a command that is about a level at the session's mode, where it names none and there is a mode."""
         if self.mode is None or getattr(command, "level", "") is not None:
@@ -128,18 +152,29 @@ class Session:
         elif words is not None:
             words()
 
-    def report(self, result: Mapping[str, Any], done: str, unchanged: str = "nothing to change", **more: Any) -> None:
+    def report(
+        self,
+        result: Mapping[str, Any],
+        done: str,
+        unchanged: str = "nothing to change",
+        staged: str = "staged",
+        **more: Any,
+    ) -> None:
         """Say what a command came to: to people on standard error, and its result as JSON where that is asked for.
 
         Args:
             result: what ``submit`` returned.
             done: said where it became an event, which is named.
             unchanged: said where all was so already.
+            staged: said where it waits in the draft now.
             more: shown beside the result.
         """
         from cluster_store.core.naming import SHORT_ID_DIGITS
 
-        note(f"{done}, event {result['event'][:SHORT_ID_DIGITS]}" if result["changed"] else unchanged)
+        if result.get("staged"):
+            note(f"{staged}; 'commit' makes it live, 'diff' shows it")
+        else:
+            note(f"{done}, event {result['event'][:SHORT_ID_DIGITS]}" if result["changed"] else unchanged)
         self.show({**result, **more})
 
 

@@ -49,6 +49,8 @@ def shell(context: typer.Context) -> int:
             break
         if words:
             status = guarded(_command(session, words))
+    if session.staged:
+        note(f"left staged: {counted(session.staged, 'change')}; 'commit' makes it live, 'diff' shows it")
     return status
 
 
@@ -132,17 +134,19 @@ def waiting(session: Session) -> int:
         return len(conflicts(store))
 
 
-def prompt_of(cluster: Cluster, me: MachineId, mode: str | None, conflicts: int = 0) -> str:
-    """Return the prompt: the mode, that this machine is detached where it is, and how many conflicts are open."""
+def prompt_of(cluster: Cluster, me: MachineId, mode: str | None, conflicts: int = 0, staged: int = 0) -> str:
+    """Return the prompt: the mode, if this machine is detached, and how much is in conflict, staged or unconfirmed."""
     machine = cluster.machine_or_removed(me)
     name = machine.hostname if machine else me
+    waiting = sum(timer.waits_for_a_person for timer in cluster.timers.standing)
+    drafted = (f", {staged} staged" if staged else "") + (f", {waiting} to confirm" if waiting else "")
     if not cluster.name:
-        return f"{name}> "
+        return f"{name}{drafted}> "
     kind, _, owner = (mode or "cluster").partition(":")
     shown = f"{kind.capitalize()} {owner or (cluster.name if kind == 'cluster' else name)}"
     detached = f", {name} is detached" if machine is not None and machine.detached else ""
     told = f", {counted(conflicts, 'conflict')}" if conflicts else ""
-    return f"({shown}{detached}{told})> "
+    return f"({shown}{detached}{told}{drafted})> "
 
 
 def _typed(session: Session) -> Iterator[str]:
@@ -156,7 +160,7 @@ def _typed(session: Session) -> Iterator[str]:
     while True:
         try:
             cluster, me = _look(session)
-            prompt = prompt_of(cluster, me, session.mode, waiting(session))
+            prompt = prompt_of(cluster, me, session.mode, waiting(session), session.staged)
             completer = WordCompleter(_words(session, cluster), sentence=False, ignore_case=True, WORD=True)
         except ClusterStoreError as error:
             complain(error.message, error.hint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ import typer
 from cluster_store.core.errors import StoreError
 
 from .failures import BAD, DONE, INTERRUPTED
+from .scale import measure
 from .session import Session, note, print_bytes, print_json, say
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ def simulate(
     replay_log: Annotated[
         Path | None, typer.Option(metavar="STORE", help="Begin with the log of this store, and with its machines.")
     ] = None,
+    scale: Annotated[
+        int | None, typer.Option(metavar="N", min=2, max=2000, help="Measure a fleet of so many machines instead.")
+    ] = None,
 ) -> int:
     """Run a fleet under faults in virtual time, and check it.
 
@@ -49,8 +53,16 @@ def simulate(
     state. The same seed gives the same run anywhere. A run that fails ends with the steps that led there, and with the
     command that repeats it in the smallest form that was found. --replay-log rehearses: the store is read and never
     written, while its daemon runs too; changes to its keys and groups meet the faults, and what would collide is
-    listed. Exit status 3: an invariant broke.
+    listed. --scale measures how changes spread in a large fleet, what they cost, and how it bears dead machines, a cut
+    and a restart. Exit status 3: an invariant broke.
     """
+    if scale is not None:
+        others = {"--machines": machines, "--replay-log": replay_log, "--jobs": jobs}
+        _refuse_beside_scale({**others, "--seeds": seeds - 1, "--faults": faults != "all"})
+        picture = measure(context.obj, scale, _drawn() if seed is None else seed, events or 10, plot)
+        if plot is not None and picture is not None:
+            _write_picture(picture, plot)
+        return DONE
     if plot is not None and seeds > 1:
         raise typer.BadParameter("one run is drawn: leave --seeds out", param_hint="--plot")
     if replay_log is not None and machines is not None:
@@ -59,6 +71,12 @@ def simulate(
     plan = Plan(machines, events, names, replay_log)
     first = _drawn() if seed is None else seed
     return plan.run(context.obj, range(first, first + seeds), jobs, plot)
+
+
+def _refuse_beside_scale(given: Mapping[str, object]) -> None:
+    for option, value in given.items():
+        if value:
+            raise typer.BadParameter("a fleet is measured: leave this out", param_hint=option)
 
 
 class Plan:
@@ -145,15 +163,18 @@ class Plan:
             options = msgspec.structs.replace(verdict.smallest.options, check_every=1)
         recording = Recording(verdict.seed, options, self.beginning)
         recording.play()
-        picture = draw(recording).encode()
-        if file == "-":
-            print_bytes(picture)
-            return
-        try:
-            Path(file).write_bytes(picture)
-        except OSError as error:
-            raise StoreError(f"{file} cannot be written: {error.strerror}", "choose another file") from error
-        note(f"the run is drawn in {file}")
+        _write_picture(draw(recording), file)
+
+
+def _write_picture(picture: str, file: str) -> None:
+    if file == "-":
+        print_bytes(picture.encode())
+        return
+    try:
+        Path(file).write_text(picture, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"{file} cannot be written: {error.strerror}", "choose another file") from error
+    note(f"the run is drawn in {file}")
 
 
 def _rehearsal(store: Path) -> Rehearsal:

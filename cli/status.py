@@ -7,10 +7,11 @@ from typing import Any
 import typer
 
 from cluster_store import bootstrap
-from cluster_store.core.conflicts import conflicts
 from cluster_store.core.digest import digest, lanes_digest
-from cluster_store.core.naming import iso_time, show_removal
+from cluster_store.core.naming import iso_time, one_line, show_removal
 
+from .clustercheck import NOBODY, deaf, inbox_of
+from .confirm import pending
 from .session import Session
 from .tables import print_facts
 
@@ -26,12 +27,14 @@ def status(context: typer.Context) -> None:
 
 
 def _status(session: Session) -> dict[str, Any]:
+    daemon = bootstrap.ask_daemon(session.root, "status")
     with session.read() as store, store.snapshot():
         cluster = store.cluster()
         machine = cluster.machine_or_removed(store.me)
         assert machine is not None
         left = cluster.departure(store.me)
         group = cluster.groups.get(machine.group)
+        found = inbox_of(store, daemon["reached"] if daemon is not None else NOBODY)
         told = {
             "machine": machine.id,
             "hostname": machine.hostname,
@@ -45,19 +48,26 @@ def _status(session: Session) -> dict[str, Any]:
             "records": store.count,
             "digest": digest(cluster, store),
             "lanes_digest": lanes_digest(store),
-            "conflicts": len(conflicts(store)),
+            "conflicts": len(found.conflicts),
+            "problems": len(found.problems) + len(deaf(daemon)),
             "detached": machine.detached is not None,
             "removed": show_removal(left, "this machine") if left is not None else None,
             "epoch": {"reason": machine.epoch_reason, "since": iso_time(machine.epoch_begun)},
+            "deaf": None,
             "twin": None,
+            "staged": session.staged,
+            "pending": pending(store),
         }
-    daemon = bootstrap.ask_daemon(session.root, "status")
     if daemon is not None:
-        told |= {name: daemon[name] for name in ("serving", "ssh_port", "ccs_port", "removed", "twin")}
+        told |= {name: daemon[name] for name in ("serving", "ssh_port", "ccs_port", "removed", "deaf", "twin")}
+    if not told["cluster"] and told["removed"] is None and (former := bootstrap.last_departure(session.root)):
+        told["removed"] = show_removal(former, "this machine")
     return told
 
 
 def _word(fact: Any) -> str:
+    if isinstance(fact, list):
+        return "; ".join(one_line(f"{one['text']} until {one['until']}") for one in fact) or "nothing"
     if isinstance(fact, dict):
         return " since ".join(filter(None, fact.values()))
     if isinstance(fact, bool):

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 #: Columns where the output is a file or a pipe: nothing is wrapped or cut there.
 _UNBOUNDED = 100_000
+#: Characters of what is a word, such as a hostname's part or a time; JSON can be longer without a blank.
+_WORD_MAX = 32
+#: The narrowest column in which a sentence can be read, and what stands between columns.
+_SENTENCE_MIN, _GAP = 16, 3
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -24,13 +28,25 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich import box
     from rich.table import Column, Table
 
-    # What a row is about is never cut; everything else makes room for it.
-    first, *others = columns
-    heads = [Column(first, no_wrap=True, overflow="ignore"), *(Column(name, overflow="fold") for name in others)]
+    cells = [[_shown(cell) for cell in row] for row in rows]
+    by_column = [[name, *(row[at].plain for row in cells)] for at, name in enumerate(columns)]
+    words = [at == 0 or _holds_words(texts) for at, texts in enumerate(by_column)]
+    heads = [Column(name, no_wrap=word, overflow="fold") for name, word in zip(columns, words, strict=True)]
     table = Table(*heads, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for row in rows:
-        table.add_row(*map(_shown, row))
-    _console().print(table)
+    for row in cells:
+        table.add_row(*row)
+    console = _console()
+    longest = [max(map(len, texts)) for texts in by_column]
+    least = [width if word else min(width, _SENTENCE_MIN) for width, word in zip(longest, words, strict=True)]
+    if sum(least) + _GAP * (len(columns) - 1) > console.width:
+        # Not even with narrow sentences: then a row is as long as it is, and the terminal breaks it.
+        console.width = _UNBOUNDED
+    console.print(table)
+
+
+def _holds_words(texts: Sequence[str]) -> bool:
+    """Say whether a column, whose name comes first, holds words: they are not broken, sentences make room for them."""
+    return all(" " not in text and len(text) <= _WORD_MAX for text in texts[1:])
 
 
 def print_facts(facts: Mapping[str, str]) -> None:

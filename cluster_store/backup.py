@@ -1,14 +1,16 @@
 """Backups: one file that holds a machine's database and its private keys, and a store made of it again.
 
-The file is a plain tar: ``manifest.json``, ``cluster.db`` and the three keys. Unpacked by any other program it is the
-folder of a store. A restored store begins a new epoch with its first write, because what this machine wrote after the
-backup is out there: the peers bring that back, and no number of it is used again.
+The file is a plain tar: ``manifest.json``, ``cluster.db``, the three keys, and what people have staged and not
+committed. Unpacked by any other program it is the folder of a store. A restored store begins a new epoch with its first
+write, because what this machine wrote after the backup is out there: the peers bring that back, and no number of it is
+used again.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,7 +28,7 @@ from cluster_store.adapters.sqlite_errors import MENDING, translated
 from cluster_store.adapters.sqlite_reader import StoreReader
 from cluster_store.adapters.store_folder import StoreFolder, give, stamp, sync_folder
 from cluster_store.core.errors import InvalidValue, NotFound, Refused, StoreCorrupt, StoreError
-from cluster_store.core.limits import BACKUP_MANIFEST_BYTES_MAX
+from cluster_store.core.limits import BACKUP_MANIFEST_BYTES_MAX, DRAFT_BYTES_MAX
 from cluster_store.core.records import machine_id
 from cluster_store.core.types import MachineId
 from cluster_store.verify import Report, verify
@@ -38,8 +40,10 @@ FORMAT = 1
 _MANIFEST = "manifest.json"
 _DATABASE = "cluster.db"
 _KEYS = tuple(f"keys/{name}" for name in (IDENTITY_FILE, HOST_FILE, CLIENT_FILE))
-#: All that a backup holds, the manifest left out.
+#: What every backup holds beside the manifest.
 _MEMBERS = (_DATABASE, *_KEYS)
+#: ... and the drafts of those who have one.
+_DRAFT = re.compile(r"drafts/[A-Za-z0-9%._~!$&'()*+,;=:@-]{1,1024}\.json")
 _KEY_BYTES_MAX = 16 * 1024
 #: Written down with the epoch that a restored store begins.
 REASON = "restored"
@@ -107,6 +111,9 @@ def save(folder: StoreFolder, target: Path | BinaryIO, *, force: bool, progress:
             copy.keys.mkdir(0o700)
             for name in _KEYS:
                 _write(scratch / name, (folder.root / name).read_bytes())
+            for draft in sorted(folder.drafts.glob("*.json")):
+                copy.drafts.mkdir(0o700, exist_ok=True)
+                _write(copy.drafts / draft.name, draft.read_bytes())
         progress("checking the copy")
         manifest = _describe(copy, machine_id(keys.identity_public))
         if not isinstance(target, Path):
@@ -175,8 +182,12 @@ def _describe(copy: StoreFolder, me: MachineId) -> Manifest:
         records=meta.count,
         log_hash=meta.log_hash.hex(),
         taken=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        members={name: _measured(copy.root / name) for name in _MEMBERS},
+        members={name: _measured(copy.root / name) for name in (*_MEMBERS, *_drafts_in(copy))},
     )
+
+
+def _drafts_in(folder: StoreFolder) -> list[str]:
+    return [f"{folder.drafts.name}/{path.name}" for path in sorted(folder.drafts.glob("*.json"))]
 
 
 def _refuse_damaged(database: Path, me: MachineId, what: str) -> None:
@@ -205,10 +216,11 @@ def _pack(manifest: Manifest, folder: Path, file: BinaryIO) -> None:
     described = msgspec.json.format(msgspec.json.encode(manifest))
     with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         tar.addfile(_entry(_MANIFEST, len(described)), io.BytesIO(described))
-        keys = tarfile.TarInfo("keys")
-        keys.type, keys.mode = tarfile.DIRTYPE, 0o700
-        tar.addfile(keys)
-        for name in _MEMBERS:
+        for path in dict.fromkeys(name.rpartition("/")[0] for name in manifest.members if "/" in name):
+            beside = tarfile.TarInfo(path)
+            beside.type, beside.mode = tarfile.DIRTYPE, 0o700
+            tar.addfile(beside)
+        for name in manifest.members:
             with (folder / name).open("rb") as member:
                 tar.addfile(_entry(name, manifest.members[name].size), member)
 
@@ -265,6 +277,10 @@ def restore(folder: StoreFolder, source: Path | BinaryIO, *, force: bool, progre
             former = _put_aside(folder) if there else ""
             give(scratch, folder.root)
             (scratch / "keys").rename(folder.keys)
+            if (scratch / "drafts").exists():
+                if folder.drafts.exists():
+                    folder.drafts.rename(folder.free(f"former-{stamp()}-drafts"))
+                (scratch / "drafts").rename(folder.drafts)
             sync_folder(folder.root)
             # Last: a store is there exactly when its database is.
             (scratch / _DATABASE).rename(folder.database)
@@ -287,6 +303,8 @@ def _unpack(source: Path | BinaryIO, scratch: StoreFolder) -> Manifest:
             manifest = _manifest(tar)
             with translated(scratch.root):
                 scratch.keys.mkdir(0o700)
+                if any(map(_DRAFT.fullmatch, manifest.members)):
+                    scratch.drafts.mkdir(0o700)
                 found = {}
                 while (entry := tar.next()) is not None:
                     if not entry.isdir():
@@ -310,7 +328,7 @@ def _manifest(tar: tarfile.TarFile) -> Manifest:
         raise _no_backup(f"its manifest cannot be read: {error}") from error
     if manifest.format > FORMAT:
         raise _no_backup(f"it has format {manifest.format}, this version knows {FORMAT}")
-    if sorted(manifest.members) != sorted(_MEMBERS):
+    if sorted(name for name in manifest.members if not _DRAFT.fullmatch(name)) != sorted(_MEMBERS):
         raise _no_backup("its manifest does not name what belongs to a backup")
     return manifest
 
@@ -323,6 +341,8 @@ def _take(tar: tarfile.TarFile, entry: tarfile.TarInfo, manifest: Manifest, fold
         raise _no_backup(f"{entry.name[:80]!r} does not belong to it")
     if entry.name in _KEYS and entry.size > _KEY_BYTES_MAX:
         raise _no_backup(f"{entry.name} is no key")
+    if _DRAFT.fullmatch(entry.name) and entry.size > DRAFT_BYTES_MAX:
+        raise _no_backup(f"{entry.name} is no draft")
     path = folder / entry.name
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:  # noqa: PTH123 - a descriptor
         while chunk := file.read(1 << 20):
@@ -354,7 +374,7 @@ def _put_aside(folder: StoreFolder) -> str:
     former.mkdir(0o700)
     # First what makes it a store, so that none is ever there without its write-ahead log.
     beside = (folder.database, sqlite_wal.path_beside(folder.database), sqlite_wal.index_beside(folder.database))
-    for path in (*beside, folder.keys):
+    for path in (*beside, folder.keys, folder.drafts):
         if path.exists():
             path.rename(former / path.name)
     sync_folder(former)

@@ -19,9 +19,11 @@ from cluster_store.adapters.store_folder import StoreFolder
 from cluster_store.core.errors import Refused, StoreError, StoreLocked
 
 if TYPE_CHECKING:
+    from cluster_store.adapters.drafts import Draft
     from cluster_store.adapters.sqlite_audit import SqliteAudit
     from cluster_store.adapters.sqlite_reader import StoreReader
     from cluster_store.backup import Manifest, Restored
+    from cluster_store.core.cluster import Removed
     from cluster_store.core.commands import Card, Command
     from cluster_store.core.roles import Caller
     from cluster_store.mending import Member, Outcome
@@ -84,11 +86,49 @@ def _existing(root: Path) -> StoreFolder:
     return folder
 
 
+def last_departure(root: Path) -> Removed | None:
+    """Return how this machine left the cluster that it was in last, as the log kept of that tells.
+
+    None where it left none, or where that log is not there any more or cannot be read.
+    """
+    kept = sorted(root.glob("former-*.db"))
+    if not kept:
+        return None
+    from cluster_store.adapters.sqlite_reader import StoreReader
+
+    try:
+        with StoreReader(kept[-1]) as former:
+            return former.cluster().departure(former.me)
+    except StoreError:
+        return None
+
+
 def submit(root: Path, command: Command) -> dict[str, Any]:
     """Have a command carried out; return its result once it is durable."""
     import msgspec
 
     return execute(root, "submit", msgspec.to_builtins(command))
+
+
+def stage(root: Path, command: Command) -> dict[str, Any]:
+    """Have a command put into the draft of whoever asks; return what it would tell once that is durable."""
+    import msgspec
+
+    return execute(root, "stage", msgspec.to_builtins(command))
+
+
+def commit(root: Path, command: Command, revision: str) -> dict[str, Any]:
+    """Have a draft committed as it was looked at; return the result once the event is durable."""
+    import msgspec
+
+    return execute(root, "commit", {"command": msgspec.to_builtins(command), "revision": revision})
+
+
+def draft(root: Path, user: str) -> Draft:
+    """Return what somebody has staged; see ``Drafts.load``."""
+    from cluster_store.adapters.drafts import Drafts
+
+    return Drafts(StoreFolder(root).drafts).load(user)
 
 
 def _alone(folder: StoreFolder, operation: str, arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:

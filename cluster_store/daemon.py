@@ -16,9 +16,10 @@ from typing import Any
 
 import msgspec
 
-from cluster_store import joining, leaving, previewing
+from cluster_store import joining, leaving, previewing, timekeeping
 from cluster_store.adapters import local_socket, login_process, passwords, store_swap
-from cluster_store.adapters.clock import now
+from cluster_store.adapters.clock import boot, now
+from cluster_store.adapters.drafts import Drafts
 from cluster_store.adapters.keys import Keys
 from cluster_store.adapters.resolver import SystemResolver
 from cluster_store.adapters.sqlite_log import SqliteLog
@@ -30,6 +31,7 @@ from cluster_store.core.errors import ClusterStoreError, InvalidValue, Refused, 
 from cluster_store.core.records import machine_id
 from cluster_store.core.roles import Caller
 from cluster_store.core.types import MachineId
+from cluster_store.drafting import Drafting
 from cluster_store.gatekeeper import Doorkeeper
 from cluster_store.links import Links
 from cluster_store.listening import CCS, SSH, Listeners, places_of
@@ -47,6 +49,8 @@ _FAREWELL_S = 10.0
 _AGAIN_S = 5.0
 #: How long whoever removes this machine is kept waiting until it stands alone, seconds.
 _LEAVING_S = 60.0
+#: Operations that are about the cluster which whoever asks has before their eyes.
+_WRITING = ("submit", "stage", "commit")
 #: Between two rounds of housekeeping, seconds.
 _HOUSEKEEPING_S = 3600.0
 
@@ -56,7 +60,7 @@ _HOUSEKEEPING_S = 3600.0
 
 async def _open(folder: StoreFolder, keys: Keys) -> Node:
     me = machine_id(keys.identity_public)
-    node = await open_node(await SqliteLog.open(folder.database, me), me, keys.sign, now)
+    node = await open_node(await SqliteLog.open(folder.database, me), me, keys.sign, now, boot=boot)
     await node.start()
     return node
 
@@ -76,13 +80,15 @@ async def perform_once(
     host = Host(folder, keys, await _open(folder, keys))
     try:
         left = await host.leave()
-        if (left or former) and operation == "submit":
+        if (left or former) and operation in _WRITING:
             raise Refused(
                 f"{left.told if left else 'this machine left its cluster'}: it stands alone now, with the settings "
                 "that it had",
                 f"give the command again if it is still wanted; what the store was is kept in "
                 f"{left.former if left else former}",
             )
+        if operation in _WRITING:
+            await timekeeping.carry_out(host.node)
         return await host.answer(operation, arguments, Caller(user), progress)
     finally:
         await host.node.close()
@@ -98,6 +104,9 @@ async def serve(folder: StoreFolder, ready: Callable[[dict[str, Any]], None]) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
+        with contextlib.suppress(ClusterStoreError):
+            # What cannot be written yet is tried again while it serves.
+            await timekeeping.carry_out(host.node)
         await host.go_online()
         housekeeping = asyncio.create_task(host.keep_house())
         server = await local_socket.listen(folder.socket, host.answer, host.recognise)
@@ -126,6 +135,7 @@ class Host:
         #: Looks up hostnames, where the cluster names its machines by them.
         self.resolver: Resolver = SystemResolver()
         self.service = Service(node, resolver=self.resolver)
+        self._drafting = Drafting(Drafts(folder.drafts))
         self._listeners: Listeners | None = None
         self._joining = asyncio.Lock()
         self._relocating = asyncio.Lock()
@@ -133,6 +143,8 @@ class Host:
         self._following: asyncio.Task[None] | None = None
         #: Waits until another machine has changed where this one is to listen.
         self._moving: asyncio.Task[None] | None = None
+        #: Takes back in time what was changed for a while.
+        self._timing: asyncio.Task[None] | None = None
         #: Who is at the command line over SSH, and what ends that where they may go on no more.
         self.logins: Logins | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -149,6 +161,7 @@ class Host:
 
     async def go_online(self) -> None:
         """Listen, and begin to dial the other members. Raises StoreError where the port cannot be had."""
+        self._timing = asyncio.create_task(timekeeping.keep(self.node))
         links = Links(self.node, self.transport, self.node.replica.state.me)
         self.service = Service(self.node, links, self.resolver)
         self.logins = Logins(self.node, partial(login_process.serve, self.folder.root))
@@ -156,6 +169,7 @@ class Host:
         listeners = Listeners(self.transport, door)
         await listeners.open(self.service.me)
         self._listeners = listeners
+        self.service.deaf = listeners.deaf
         links.start()
         self._following = asyncio.create_task(self._follow_departure(links))
         self._moving = asyncio.create_task(self._follow_places(listeners))
@@ -183,10 +197,10 @@ class Host:
             # Cut short while this machine leaves its cluster, it first goes on with whatever store is there.
             following.cancel()
             await asyncio.wait({following})
-        for task in (self._moving, self._watching):
+        for task in (self._moving, self._timing, self._watching):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
-        self._following = self._moving = self._watching = None
+        self._following = self._moving = self._timing = self._watching = None
         if self._listeners is not None:
             await self._listeners.close()
         self._listeners = None
@@ -234,6 +248,12 @@ class Host:
         if operation == "submit":
             with self.logins.answering(caller) if self.logins else contextlib.nullcontext():
                 return await self._submit(arguments, caller)
+        if operation == "stage":
+            return await self._drafting.stage(self.node, arguments, caller)
+        if operation == "commit":
+            return await self._drafting.commit(self.service, arguments, caller)
+        if operation == "unstage":
+            return await self._drafting.clear(arguments, caller)
         if operation == "whoami":
             return {"user": caller.user, "role": caller.role, "auth": caller.auth}
         if operation == "connstatus":
@@ -285,7 +305,7 @@ class Host:
         if cluster.name and len(cluster.machines) > 1:
             raise Refused(
                 f"this machine is already in the cluster {cluster.name}",
-                "a machine is in one cluster at a time: make another store with --store DIR",
+                "a machine is in one cluster at a time; 'clusterconfig removemachine' takes it out of that one",
             )
         if cluster.name:
             raise Refused(

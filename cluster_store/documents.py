@@ -2,8 +2,9 @@
 
 Documents never hold what the log does not. Whatever happens to one here, it can be opened again from its
 saved form and the changes behind it, both of which the log keeps. So what has just been appended is gathered
-first: many changes at once cost the engine a fraction of as many one by one. Whoever asks for a document gets
-it up to the log.
+first: many changes at once cost the engine a fraction of as many one by one. For the same reason a document
+that nobody has asked for stays closed until the changes behind its saved form have outgrown it; then it takes
+all of them at once and is saved. Whoever asks for a document gets it up to the log.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import msgspec
 from cluster_store.core.document import Change, Document
 from cluster_store.core.errors import EngineError
 from cluster_store.core.limits import DOCUMENT_TAIL_BYTES, DOCUMENTS_OPEN_MAX
-from cluster_store.ports import EventLog
+from cluster_store.ports import EventLog, SavedDocument
 
 #: So many changes are brought into the documents together: a few milliseconds of the event loop.
 _GATHERED_MAX = 256
+#: So many documents are saved in one go, about 2 ms each. Those that are left out are due again with their next change.
+_SAVED_MAX = 8
 
 
 class _Kept(msgspec.Struct):
@@ -56,7 +59,7 @@ class Documents:
             await self.catch_up()
 
     async def catch_up(self) -> None:
-        """Bring every open document up to the log, and save those that are due. Closed ones may stay so until then.
+        """Bring every open document up to the log, and save those that are due. Closed ones stay closed.
 
         Raises EngineError for a document that the engine gives up on; the others are brought up all the same.
         """
@@ -64,13 +67,18 @@ class Documents:
         failure: EngineError | None = None
         due: dict[str, bytes] = {}
         for name in [*self._gathered, *(name for name in self._open if name not in self._gathered)]:
+            was_open = name in self._open
             try:
                 await self._take(name, self._gathered.pop(name, []))
-                if name in self._open and self._kept[name].is_due:
+                if self._kept[name].is_due and len(due) < _SAVED_MAX:
+                    if not was_open:
+                        await self._load(name)
                     due[name] = self._open[name].save()
             except EngineError as error:
-                self._open.pop(name, None)
+                was_open = False
                 failure = error
+            if not was_open:
+                self._open.pop(name, None)
         # A saved form takes the place of all that the log has of its document: each of these is up to the log.
         await self._log.save_documents(due)
         self._kept.update({name: _Kept(len(data), 0) for name, data in due.items()})
@@ -79,13 +87,14 @@ class Documents:
             raise failure
 
     async def _take(self, name: str, some: Sequence[Change]) -> None:
-        kept = self._kept.get(name)
-        if name in self._open or kept is None:
+        if name in self._open:
             await self._bring_up(name, some)
             return
-        kept.tail += _size(some)
-        if kept.is_due:
-            await self._load(name)
+        kept = self._kept.get(name)
+        if kept is None:
+            kept = self._kept[name] = _kept(await self._log.load_document(name))
+        else:
+            kept.tail += _size(some)
 
     def _close_unused(self) -> None:
         while len(self._open) > DOCUMENTS_OPEN_MAX:
@@ -117,12 +126,16 @@ class Documents:
         document = Document.open(stored.saved)
         document.apply(stored.tail)
         self._open[name] = document
-        self._kept[name] = _Kept(len(stored.saved or b""), _size(stored.tail))
+        self._kept[name] = _kept(stored)
 
     async def close(self) -> None:
         """Bring documents up to the log once more, and let all of them go."""
         await self.catch_up()
         self._open.clear()
+
+
+def _kept(stored: SavedDocument) -> _Kept:
+    return _Kept(len(stored.saved or b""), _size(stored.tail))
 
 
 def _size(changes: Iterable[Change]) -> int:

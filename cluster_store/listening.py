@@ -37,6 +37,8 @@ class Listeners:
         self._open: dict[str, Listener] = {}
         #: Transport -> where it listens now.
         self.places: dict[str, Place] = {}
+        #: Transport -> why it does not listen where the record says.
+        self.deaf: dict[str, str] = {}
 
     async def open(self, machine: Machine) -> None:
         """Listen where a machine's record says. Raises Refused where that cannot be had for SSH."""
@@ -45,6 +47,7 @@ class Listeners:
         try:
             await self._listen(CCS, places[CCS])
         except Refused as error:
+            self.deaf[CCS] = error.message
             logger.warning("CCS is off: %s", error.message)
 
     async def move(self, now: Machine, then: Machine) -> None:
@@ -72,14 +75,15 @@ class Listeners:
                 logger.error("this machine cannot be reached where its record says: %s", error.message)
                 if before is not None:
                     await self._listen(name, before)
+                self.deaf[name] = error.message
 
     async def _listen(self, name: str, place: Place) -> None:
-        if self.places.get(name) == place:
-            return
-        # First, because of two places with one port one may contain the other.
-        await self._close(name)
-        self._open[name] = await self._transport.listen(*place, self._gatekeeper, machines_only=name == CCS)
-        self.places[name] = place
+        if self.places.get(name) != place:
+            # First, because of two places with one port one may contain the other.
+            await self._close(name)
+            self._open[name] = await self._transport.listen(*place, self._gatekeeper, machines_only=name == CCS)
+            self.places[name] = place
+        self.deaf.pop(name, None)
 
     def port(self, name: str) -> int | None:
         """Return the port that a transport listens on, None where it does not."""

@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import logging
 import os
+import random
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
@@ -23,27 +24,41 @@ from cluster_store.core.effects import (
     ApplyChanges,
     Changed,
     Close,
+    Due,
     Effect,
     Input,
+    Later,
     LogRead,
     Message,
     Noticed,
     Read,
     Received,
+    Records,
     Reply,
     Request,
     Send,
     Submit,
 )
 from cluster_store.core.errors import ClusterStoreError, EngineError, StoreError
-from cluster_store.core.limits import BATCH_BYTES_TARGET, BATCH_RECORDS_MAX, GROUP_COMMIT_MAX, SECRETS_KEPT_MS
+from cluster_store.core.limits import (
+    BATCH_BYTES_TARGET,
+    BATCH_RECORDS_MAX,
+    GROUP_COMMIT_MAX,
+    RELAY_PATIENCE_S,
+    SECRETS_KEPT_MS,
+)
 from cluster_store.core.naming import one_line
+from cluster_store.core.records import Record, decode
 from cluster_store.core.registers import CLUSTER
 from cluster_store.core.replica import Replica
 from cluster_store.core.state import Needs, State
-from cluster_store.core.types import Epoch, Level, MachineId
+from cluster_store.core.timers import Boot
+from cluster_store.core.types import Epoch, Level, MachineId, RecordId
 from cluster_store.documents import Documents
 from cluster_store.ports import EventLog
+
+#: Deciding on so many records takes so long that others have a turn before they are appended, and another behind that.
+_TURN_RECORDS = 64
 
 logger = logging.getLogger("cluster_store")
 
@@ -77,17 +92,21 @@ class NoLinks:
 class Node:
     """One machine's replica, its log and its documents, alive in an event loop."""
 
-    def __init__(self, log: EventLog, replica: Replica, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, log: EventLog, replica: Replica, clock: Callable[[], int], boot: Callable[[], Boot] = Boot
+    ) -> None:
         """Put a shell around a replica; ``open_node`` does the rest.
 
         Args:
             log: where it keeps its records.
             replica: restored from that log.
             clock: the wall clock in milliseconds.
+            boot: the clock since the host's start.
         """
         self.replica = replica
         self.carrier: Carrier = NoLinks()
         self.now = clock
+        self.boot = boot
         self.documents = Documents(log)
         self._log = log
         self._numbers = itertools.count(1)
@@ -98,6 +117,8 @@ class Node:
         self._closing = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Condition()
+        #: How many wait for a change.
+        self._watching = 0
         #: Why nothing can be written any more, and who is to be told.
         self.failure: Exception | None = None
         self.on_failure: Callable[[], None] = lambda: None
@@ -134,20 +155,37 @@ class Node:
 
     async def feed(self, given: Input) -> None:
         """Give the replica an input and perform what comes out."""
+        if isinstance(given, Received) and isinstance(given.message, Records):
+            # Reading a batch takes about as long as judging it.
+            self.replica.needs(given)
+            await asyncio.sleep(0)
         while needs := self.replica.needs(given):
             self.replica.learn(await self._log.lookup(needs))
         for effect in self.replica.step(given):
             await self._perform(effect)
 
+    async def record(self, record: RecordId) -> Record:
+        """Return a record of this machine's log. Raises StoreError where it cannot be read."""
+        fact = (await self._log.lookup(Needs(records={record}))).records[record]
+        rows = await self._log.read(fact.position - 1, 1, 1) if fact is not None else []
+        if not rows:
+            raise StoreError(f"the record {record} cannot be read", "run 'cluster-store verify' to see what is wrong")
+        return decode(rows[0].item.data, rows[0].item.seal)
+
     async def wait_for(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition on the replica holds; it is looked at after every change."""
-        async with self._changed:
-            await self._changed.wait_for(condition)
+        self._watching += 1
+        try:
+            async with self._changed:
+                await self._changed.wait_for(condition)
+        finally:
+            self._watching -= 1
 
     async def notify(self) -> None:
         """Let those who wait look at their conditions again."""
-        async with self._changed:
-            self._changed.notify_all()
+        if self._watching:
+            async with self._changed:
+                self._changed.notify_all()
 
     async def erase_secrets(self) -> None:
         """Erase the values of secrets that were replaced longer ago than anybody may want them back."""
@@ -179,6 +217,8 @@ class Node:
                 self._work.clear()
                 while (self._commands or self._batches) and not self._closing:
                     await self._write_once()
+                    # A quick disk's log appends without giving others a turn.
+                    await asyncio.sleep(0)
         except Exception as error:
             # A fault of this program. What is durable is right, what is in memory may not be: whoever runs this ends.
             logger.critical("the writer failed", exc_info=True)
@@ -198,7 +238,7 @@ class Node:
         if self._commands:
             group, self._commands = self._commands[:GROUP_COMMIT_MAX], self._commands[GROUP_COMMIT_MAX:]
             try:
-                await self.feed(Submit(group, self.now(), Epoch(os.urandom(8).hex())))
+                await self.feed(Submit(group, self.now(), Epoch(os.urandom(8).hex()), self.boot()))
             except ClusterStoreError as error:
                 for request in group:
                     self._answer(Reply(request.id, error=error))
@@ -230,21 +270,32 @@ class Node:
             self.carrier.send(effect.link, effect.message)
         elif isinstance(effect, Read):
             self._spawn(self._read(effect))
+        elif isinstance(effect, Later):
+            self._spawn(self._remind(effect))
         elif isinstance(effect, Close):
             self.carrier.close(effect.link, effect.state, effect.reason)
         elif isinstance(effect, Changed):
-            if any(not path.startswith(("setting/", "element/", "kind/")) for path in effect.paths):
-                self.carrier.membership_changed()
-            await self.notify()
+            await self._tell(effect)
         elif isinstance(effect, Noticed):
             logger.warning("%s", one_line(effect.text))
 
+    async def _tell(self, effect: Changed) -> None:
+        if any(not path.startswith(("setting/", "element/", "kind/")) for path in effect.paths):
+            self.carrier.membership_changed()
+        await self.notify()
+
     async def _append(self, effect: Append) -> None:
+        draft = effect.draft
+        many = len(draft.records) > _TURN_RECORDS
         try:
-            await self._log.append(effect.draft)
+            if many:
+                await asyncio.sleep(0)
+            await self._log.append(draft)
         except StoreError as error:
             await self.feed(AppendFailed(error))
         else:
+            if many:
+                await asyncio.sleep(0)
             await self.feed(AppendDone())
 
     async def _apply(self, effect: ApplyChanges) -> None:
@@ -274,6 +325,14 @@ class Node:
             return
         await self.feed(LogRead(effect.link, after, rows))
 
+    async def _remind(self, effect: Later) -> None:
+        # With jitter, so that two sides that both wait do not send the same at one moment.
+        await asyncio.sleep(RELAY_PATIENCE_S * random.uniform(1.0, 1.5))  # noqa: S311 - hides nothing
+        try:
+            await self.feed(Due(effect.link))
+        except StoreError as error:
+            self.carrier.close(effect.link, "dropped", error.message)
+
 
 def _stopping() -> StoreError:
     return StoreError("the node is stopping", "try again when it is back")
@@ -285,8 +344,9 @@ async def open_node(
     sign: Callable[[bytes], bytes],
     clock: Callable[[], int],
     reason: str = "moved",
+    boot: Callable[[], Boot] = Boot,
 ) -> Node:
     """Restore a replica from its log and return it alive."""
     stored = await log.load()
     state = State.restored(me, stored)
-    return Node(log, Replica(state, sign, os.urandom(8).hex(), stored.reason or reason), clock)
+    return Node(log, Replica(state, sign, os.urandom(8).hex(), stored.reason or reason), clock, boot)

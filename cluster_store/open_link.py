@@ -29,6 +29,7 @@ class OpenLink:
         since: when it came up, by the event loop's clock.
         state: how it ends, in a word of connstatus; ``reason``: the same in a sentence.
         closing: whether its end was decided here; what the peer says from then on counts for nothing.
+        left: set once it is not the link to its peer any more, though its end may take a while.
     """
 
     def __init__(self, number: int, link: Link, *, dialled: bool, since: float) -> None:
@@ -39,6 +40,7 @@ class OpenLink:
         self.state = "dropped"
         self.reason = "the link ended"
         self.closing = False
+        self.left = asyncio.Event()
         self._outbox: asyncio.Queue[Message | None] = asyncio.Queue()
         self._given_up = asyncio.Event()
 

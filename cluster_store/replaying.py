@@ -8,12 +8,13 @@ from typing import Protocol
 import msgspec
 
 from cluster_store.core.admission import Run
-from cluster_store.core.cluster import Cluster, read
+from cluster_store.core.cluster import Cluster
 from cluster_store.core.digest import digest, lanes_digest
 from cluster_store.core.errors import StoreCorrupt
 from cluster_store.core.history import Stored, read_event
 from cluster_store.core.registers import Lane, Registers, Secret, Standing
 from cluster_store.core.replay import Replay, documents_that_differ
+from cluster_store.core.rules import read
 from cluster_store.core.state import Appended
 from cluster_store.core.types import Path, RecordId
 from cluster_store.ports import StoredLog

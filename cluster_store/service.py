@@ -18,7 +18,7 @@ from cluster_store.core.decide import decide
 from cluster_store.core.decide_communication import check_announced
 from cluster_store.core.decision import Context
 from cluster_store.core.errors import InvalidValue, Refused
-from cluster_store.core.naming import iso_time
+from cluster_store.core.naming import iso_time, show_removal
 from cluster_store.core.records import machine_id
 from cluster_store.core.requirements import is_address
 from cluster_store.core.roles import Caller
@@ -58,6 +58,8 @@ class Service:
         self.node = node
         self.links = links
         self.resolver = resolver
+        #: Transport -> why it does not listen where this machine's record says.
+        self.deaf: Mapping[str, str] = {}
 
     @property
     def me(self) -> Machine:
@@ -70,6 +72,8 @@ class Service:
         command = command_of(arguments)
         roles.check_command(command, caller)
         if isinstance(command, ChangeCommunication):
+            # What cannot be whatever the names lead to is refused for that reason.
+            self.rehearsed(command, caller.user)
             await self._check_names(command)
         return await self.node.submit(command, caller.user, caller.auth)
 
@@ -168,7 +172,9 @@ class Service:
             "serving": self.links is not None,
             "waiting": dict(self.node.replica.waiting),
             "removed": self._removed(),
+            "deaf": "; ".join(deafness(self.deaf)) or None,
             "twin": self._twin(),
+            "reached": dict(self.node.replica.reached),
         }
 
     def _twin(self) -> str | None:
@@ -177,15 +183,14 @@ class Service:
         return None if past else _twin(seen)
 
     def _removed(self) -> str | None:
-        """Return who removed this machine when, by its own log or else as peers tell it; None where nobody did."""
+        """Return who removed this machine when, by its own log or else as a peer has shown; None where nobody did."""
         left = departure_of(self.node)
-        if left is not None:
-            return sentence(left)
-        for machine in self.node.replica.cluster.machines.values():
-            status = self.links.status.get(machine.id) if self.links else None
-            if status is not None and status.state == "removed":
-                return f"{status.reason}, says {machine.hostname}; {_alone(self.me)}"
-        return None
+        return sentence(left) if left is not None else self._shown()
+
+    def _shown(self) -> str | None:
+        """Return who removed this machine when, by a sealed record that a peer has shown, and what to do about it."""
+        shown = self.node.replica.dismissals.shown
+        return None if shown is None else f"{show_removal(shown)}; {_alone(self.me)}"
 
     def connstatus(self) -> dict[str, Any]:
         """Return the state of the link to every member, in the words of connstatus."""
@@ -207,7 +212,7 @@ class Service:
     def _link(self, machine: MachineId) -> dict[str, Any]:
         member = self.node.replica.cluster.machines.get(machine, self.me)
         facts: dict[str, Any] = {"state": "not serving", "reason": "", "since": None, "last_contact": None}
-        facts |= {"behind": None, "ahead": None, "clock_skew_ms": None}
+        facts |= {"behind": None, "ahead": None, "as_of": None, "clock_skew_ms": None}
         status = self.links.status.get(machine) if self.links else None
         if status is not None and self.links is not None:
             facts |= {
@@ -220,10 +225,14 @@ class Service:
             progress = self.links.progress(machine)
             if progress is not None:
                 facts |= {"behind": progress[0], "ahead": progress[1]}
+            elif (progress := self.links.progress_when_last_heard(machine)) is not None:
+                facts |= {"behind": progress[0], "ahead": progress[1], "as_of": facts["last_contact"]}
         elif self.links is not None:
             facts |= {"state": "connecting"}
         else:
             facts |= {"reason": "no daemon runs here: start it with 'cluster-store serve'"}
+        if self.links is not None and self.links.spares(machine):
+            facts |= {"state": "not linked", "reason": "no link is needed: others pass on its records"}
         if facts["state"] == "removed":
             facts["reason"] += f"; {_alone(self.me)}"
         if facts["state"] != "removed" or departure_of(self.node) is not None:
@@ -259,12 +268,14 @@ class Service:
         facts: dict[str, Any] = {"behind": 0, "ahead": 0} if member.id == me.id else {}
         if left is not None:
             facts |= {"state": "removed", "reason": sentence(left)}
+        elif member.id == me.id and (shown := self._shown()):
+            facts |= {"state": "removed", "reason": shown}
         elif member.detached:
-            facts |= {"state": "detached", "reason": _detached(member)}
+            facts |= {"state": "detached", "reason": _detached(member), "since": iso(member.detached_at)}
         elif me.detached:
-            facts |= {"state": "detached", "reason": f"this machine was {_detached(me)}"}
+            facts |= {"state": "detached", "reason": f"this machine was {_detached(me)}", "since": iso(me.detached_at)}
         elif member.id == me.id:
-            facts |= {"state": "connected", "reason": "this machine"}
+            facts |= {"state": "connected", "reason": "; ".join(["this machine", *deafness(self.deaf)])}
         elif not member.joined:
             facts |= {"state": "pending", "reason": "let in, but not heard of since"}
         return facts
@@ -278,6 +289,11 @@ def _twin(seen: Sighting | None) -> str | None:
     if seen.elder:
         return f"{told}; this is the younger of the two and takes no changes: stop one, then start the other again"
     return f"{told}; the copy takes no changes: stop it"
+
+
+def deafness(deaf: Mapping[str, str]) -> list[str]:
+    """Return in words where a machine does not listen as its record says: transport -> why."""
+    return [f"nobody gets in over {transport.upper()} where the record says: {why}" for transport, why in deaf.items()]
 
 
 def _alone(me: Machine) -> str:

@@ -14,7 +14,6 @@ import msgspec
 
 from cluster_store.core.causality import is_removed
 from cluster_store.core.chain import Chain, Fault, Meta, Row
-from cluster_store.core.cluster import read
 from cluster_store.core.document import Change, Document
 from cluster_store.core.errors import EngineError, StoreError
 from cluster_store.core.history import came_after
@@ -22,6 +21,7 @@ from cluster_store.core.naming import SHORT_ID_DIGITS, one_line
 from cluster_store.core.records import Record
 from cluster_store.core.registers import Secret, Standing
 from cluster_store.core.replay import Replay, document_contents
+from cluster_store.core.rules import read
 from cluster_store.core.state import State
 from cluster_store.core.types import MachineId, Path, RecordId
 

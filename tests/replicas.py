@@ -68,7 +68,8 @@ class Machine:
         self.replica = replica
         #: Link -> the machine at its other end, and what it calls the link.
         self.links: dict[int, tuple[Machine, int]] = {}
-        self.inbox: deque[tuple[int, Message]] = deque()
+        #: What came in on which link; None is its end.
+        self.inbox: deque[tuple[int, Message | None]] = deque()
         #: Why links were closed from this side, and what an operator should hear of.
         self.closed: list[Close] = []
         self.notices: list[str] = []
@@ -143,8 +144,10 @@ class Machine:
         if not self.inbox:
             return False
         link, message = self.inbox.popleft()
-        if link in self.links:
+        if link in self.links and message is not None:
             await self.feed(Received(link, message, self.fleet.now))
+        elif link in self.links:
+            await self.fleet.drop(self, link)
         return True
 
     async def _perform(self, effect: Effect) -> None:
@@ -166,7 +169,7 @@ class Machine:
             self.notices.append(effect.text)
         elif isinstance(effect, Close):
             self.closed.append(effect)
-            await self.fleet.drop(self, effect.link)
+            await self.fleet.hang_up(self, effect.link)
 
     async def _append(self, effect: Append) -> None:
         try:
@@ -243,14 +246,22 @@ class Fleet:
         for link in [link for link, (peer, _) in one.links.items() if peer is other]:
             await self.drop(one, link)
 
+    async def hang_up(self, machine: Machine, link: int) -> None:
+        """Let a machine end one link: what it said on it before still arrives."""
+        end = machine.links.pop(link, None)
+        if end is not None:
+            peer, other_link = end
+            peer.inbox.append((other_link, None))
+            await machine.feed(LinkDown(link))
+
     async def drop(self, machine: Machine, link: int) -> None:
         """Break one link, given by what one of its machines calls it."""
         end = machine.links.pop(link, None)
         if end is not None:
             peer, other_link = end
-            del peer.links[other_link]
             await machine.feed(LinkDown(link))
-            await peer.feed(LinkDown(other_link))
+            if peer.links.pop(other_link, None) is not None:
+                await peer.feed(LinkDown(other_link))
 
     async def pump(self) -> None:
         """Deliver messages, machine by machine, until nobody has anything to say."""

@@ -22,6 +22,7 @@ RECOVERY = ROOT / "docs" / "recovery.md"
 USERS = ROOT / "docs" / "users.md"
 SIMULATION = ROOT / "docs" / "simulation.md"
 HISTORY = ROOT / "docs" / "history.md"
+CHANGE_DISCIPLINE = ROOT / "docs" / "change_discipline.md"
 
 
 def free_ports(count: int) -> list[int]:
@@ -97,6 +98,11 @@ def test_the_page_on_history_is_as_it_says(tmp_path: Path) -> None:
     run(tmp_path, ONE_MACHINE + HISTORY.read_text(encoding="utf-8"))
 
 
+def test_the_page_on_change_discipline_is_as_it_says(tmp_path: Path) -> None:
+    """Changes staged, compared, committed, met by others, dropped and taken back: each prints what is shown."""
+    run(tmp_path, ONE_MACHINE + CHANGE_DISCIPLINE.read_text(encoding="utf-8"))
+
+
 def test_the_page_on_simulation_is_as_it_says(tmp_path: Path) -> None:
     """Seeds pass, a run is drawn, and the log of a member of a cluster is rehearsed with."""
     asyncio.run(stored_collision(tmp_path))
@@ -120,6 +126,7 @@ def test_no_page_shows_a_terminal_that_nobody_runs() -> None:
         RECOVERY,
         SIMULATION,
         HISTORY,
+        CHANGE_DISCIPLINE,
         USERS,
     }
 

@@ -23,6 +23,7 @@ async def site() -> AsyncIterator[Site]:
     await site.begin()
     for number in range(20):
         await site.set(f"before.{number}", str(number))
+    assert await agrees(site)
     yield site
     await site.end()
 

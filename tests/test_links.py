@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import pytest_asyncio
@@ -16,8 +17,8 @@ from cluster_store.core.errors import LinkError, Refused
 from cluster_store.core.registers import CLUSTER, setting_path
 from cluster_store.gatekeeper import Doorkeeper
 from cluster_store.leaving import departure_of
-from cluster_store.links import address_of
-from cluster_store.ports import PeerAddress
+from cluster_store.links import PeerStatus, address_of
+from cluster_store.ports import Link, PeerAddress
 from tests.sites import PASSWORD, SALT, Site, plain_verify
 from tests.waiting import wait_until_async
 
@@ -51,6 +52,10 @@ class Trio:
         """Say whether all have the same records."""
         return len({frozenset(added.record.id for added in site.log.records) for site in self.sites}) == 1
 
+    def linked(self) -> bool:
+        """Say whether each has a link to every other."""
+        return all(one.links.linked(other.id) for one in self.sites for other in self.sites if one is not other)
+
 
 @pytest_asyncio.fixture
 async def trio() -> AsyncIterator[Trio]:
@@ -63,6 +68,7 @@ async def trio() -> AsyncIterator[Trio]:
     for site in sites[1:]:
         await join(site, sites[0])
     trio = Trio(sites)
+    await wait_until_async(trio.linked)
     await wait_until_async(trio.equal)
     yield trio
     for site in sites:
@@ -93,6 +99,7 @@ async def test_a_member_that_was_away_catches_up_and_brings_what_it_did(trio: Tr
 async def test_a_linked_machine_hears_of_its_removal_and_loses_its_links(trio: Trio) -> None:
     """From whoever removed it, in its own log; the rest goes on without it."""
     await trio.c.set("from.c", "1")
+    await trio.a.has("from.c", "1")
     await trio.a.command(commands.RemoveMachines(machines=("c",)))
     await wait_until_async(lambda: departure_of(trio.c.node))
     await wait_until_async(lambda: trio.c.id not in {*trio.a.links.open_peers, *trio.b.links.open_peers})
@@ -131,7 +138,7 @@ async def test_a_machine_that_was_away_is_told_of_its_removal_and_nothing_else(t
     assert told.startswith("c was removed from the cluster by os:root on a at ")
     assert told.endswith("'clusterconfig removemachine c' here makes it stand alone, with the settings that it has")
     rows = {row["hostname"]: row for row in trio.c.service.connstatus()["machines"]}
-    assert [rows[name]["state"] for name in ("a", "b", "c")] == ["removed", "removed", "connected"]
+    assert [rows[name]["state"] for name in ("a", "b", "c")] == ["removed"] * 3
     assert departure_of(trio.c.node) is None
     await trio.c.command(commands.RemoveMachines(machines=("c",)))
     assert departure_of(trio.c.node) is not None
@@ -231,9 +238,32 @@ async def test_connstatus_tells_the_truth(trio: Trio) -> None:
         return {row["hostname"]: row["state"] for row in trio.a.service.connstatus()["machines"]}
 
     await wait_until_async(lambda: states() == {"a": "connected", "b": "unreachable", "c": "connected"}, what="states")
+    for value in ("1", "2"):
+        await trio.a.set("meanwhile", value)
+
+    def row() -> dict[str, object]:
+        return next(row for row in trio.a.service.connstatus()["machines"] if row["hostname"] == "b")
+
+    # What is known of it is of the last contact: all that was written since is ahead of it.
+    assert (row()["behind"], row()["ahead"]) == (0, 2)
+    assert row()["as_of"] == row()["last_contact"] is not None
     await trio.b.open()
     await trio.b.listen()
     await wait_until_async(lambda: states()["b"] == "connected")
+    await wait_until_async(lambda: (row()["ahead"], row()["as_of"]) == (0, None))
+
+
+async def test_an_attempt_that_fails_as_the_one_before_does_not_begin_anew(trio: Trio) -> None:
+    """It is told since when a link is down, not when it was tried last; another reason is news."""
+    held, status = trio.a.links, PeerStatus("version differs", "9 there", since=1)
+    held.status[trio.b.id] = status
+    for state, reason in (("connecting", ""), ("version differs", "9 there")):
+        held._note(trio.b.id, state, reason)
+    assert (status.state, status.reason, status.since) == ("version differs", "9 there", 1)
+    for state, reason in (("connecting", ""), ("version differs", "8 there")):
+        held._note(trio.b.id, state, reason)
+    assert (status.state, status.reason) == ("version differs", "8 there")
+    assert status.since > 1
 
 
 async def test_a_dial_that_fails_late_does_not_hide_the_link_that_came_in(
@@ -262,6 +292,75 @@ async def test_a_dial_that_fails_late_does_not_hide_the_link_that_came_in(
     await trio.a.set("after", "1")
     await trio.b.has("after", "1")
     assert state() == "connected"
+
+
+class Trouble:
+    """A transport's dial that goes wrong once, in one of several ways, and otherwise works."""
+
+    def __init__(self, dial: Callable[[PeerAddress], Awaitable[Link]], how: str) -> None:
+        """Wrap a transport's own one."""
+        self._dial = dial
+        self._how = how
+        #: How often the trouble came.
+        self.times = 0
+        #: Set when what hangs is to go on.
+        self.over = asyncio.Event()
+
+    async def dial(self, peer: PeerAddress) -> Link:
+        """See ``Transport``."""
+        if self._how == "close hangs":
+            return HangingUp(await self._dial(peer), self)
+        self.times += 1
+        if self.times == 1 and self._how == "dial hangs":
+            while not self.over.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self.over.wait()
+        elif self.times == 1 and self._how == "dial is cancelled":
+            raise asyncio.CancelledError
+        elif self.times == 1:
+            raise RuntimeError(self._how)
+        return await self._dial(peer)
+
+
+class HangingUp:
+    """A link that cannot be closed while there is trouble."""
+
+    def __init__(self, link: Link, trouble: Trouble) -> None:
+        """Wrap a link that works."""
+        self.peer, self.where, self.send, self.receive = link.peer, link.where, link.send, link.receive
+        self._link = link
+        self._trouble = trouble
+
+    async def close(self) -> None:
+        """Hang, and close then."""
+        self._trouble.times += 1
+        await self._trouble.over.wait()
+        await self._link.close()
+
+
+@pytest.mark.parametrize("how", ["dial hangs", "dial is cancelled", "a fault of the program", "close hangs"])
+async def test_nothing_that_goes_wrong_with_one_link_keeps_a_machine_from_dialling_again(
+    trio: Trio, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Where only one of two machines can dial, all depends on its going on, whatever becomes of a dial or a link."""
+    monkeypatch.setattr(links, "_DIAL_S", 0.1)
+    trouble = Trouble(trio.a.transport.dial, how)
+
+    async def refuse(_peer: PeerAddress) -> Link:
+        raise LinkError("unreachable", "this machine cannot dial")
+
+    monkeypatch.setattr(trio.a.transport, "dial", trouble.dial)
+    monkeypatch.setattr(trio.b.transport, "dial", refuse)
+    try:
+        for _ in range(2):
+            await trio.b.end()
+            await wait_until_async(lambda: not trio.a.links.linked(trio.b.id))
+            await trio.b.open()
+            await trio.b.listen()
+            await wait_until_async(lambda: trio.a.links.linked(trio.b.id), 30.0)
+        assert trouble.times
+    finally:
+        trouble.over.set()
 
 
 @pytest.mark.parametrize("over", ["ssh", "ccs"])

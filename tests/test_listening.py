@@ -15,6 +15,7 @@ from cluster_store.core.cluster import Machine
 from cluster_store.core.errors import LinkError, Refused
 from cluster_store.core.types import MachineId
 from cluster_store.listening import CCS, SSH, Listeners
+from cluster_store.service import deafness
 from tests.adapters.ssh_site import PASSWORD, Node
 
 MACHINE = Machine(id=MachineId("a" * 32), hostname="mx1", listen="mx1", ssh_port=22, ccs_port=2222)
@@ -70,6 +71,11 @@ async def test_without_its_ccs_port_a_machine_still_serves(site: Site, caplog: p
     await site.listeners.open(MACHINE)
     assert "CCS is off" in caplog.text
     assert (site.listeners.port(SSH), site.listeners.port(CCS)) == (22, None)
+    assert deafness(site.listeners.deaf) == [
+        "nobody gets in over CCS where the record says: cannot listen on mx1:2222: address already in use"
+    ]
+    await site.listeners.follow(moved(ccs_port=2333))
+    assert not site.listeners.deaf
     other = Listeners(site.transport, Node("no machine's key"))
     with pytest.raises(Refused):
         await other.open(MACHINE)

@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import Self
 
 from tests import dialogue
+from tests.end_to_end.forked_programs import ForkedPrograms
 from tests.waiting import wait_until
 
 #: How long a command may take, or a change to arrive, on a busy host; seconds.
@@ -51,8 +52,9 @@ FORMS = {
     "user": r"\bos:[\w.-]*\w",
     # A machine's registers are spread over documents by its id, among other things.
     "documents": r"\b\d+(?= documents)",
-    # What a simulation comes to is the same on every run, and another one after any change of the program.
-    "count": r"(?<=, events )\d+|(?<=, conflicts )\d+|(?<=, steps )\d+",
+    # What a simulation comes to is the same on every run, and another one after any change of the program. What a
+    # machine knew of another one at their last contact depends on what was on its way just then.
+    "count": r"(?<=, events )\d+|(?<=, conflicts )\d+|(?<=, steps )\d+|(?<=~)\d+",
 }
 _VOLATILE = re.compile("|".join(f"(?P<{name}>{form})" for name, form in FORMS.items()))
 
@@ -141,13 +143,14 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         """Start it."""
-        programs = Path(sys.executable).parent
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self._folder = folder
-        self._environment = {"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(folder), "LANG": "C.UTF-8"}
+        self._environment = {"PATH": path, "HOME": str(folder), "LANG": "C.UTF-8"}
+        self._programs = ForkedPrograms(folder / ".programs") if os.environ.get("CLUSTER_STORE_REAL") != "1" else None
         self._process = subprocess.Popen(
             ["bash", "--norc", "--noprofile"],
             cwd=folder,
-            env=self._environment,
+            env=self._environment | ({"PATH": f"{folder / '.programs'}:{path}"} if self._programs else {}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -171,6 +174,8 @@ class Shell:
         os.killpg(self._process.pid, signal.SIGTERM)
         self._process.communicate(timeout=PATIENCE_S)
         self._reader.join(PATIENCE_S)
+        if self._programs is not None:
+            self._programs.close()
 
     def _read(self) -> None:
         assert self._process.stdout is not None

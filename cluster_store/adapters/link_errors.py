@@ -1,5 +1,8 @@
 """The ways in which a connection fails, in the words that ``connstatus`` shows; one place for every transport.
 
+What is told is the first that fails of: the name, the TCP connection, SSH's greeting, the algorithms, the host key, the
+login, what the cluster asks of a member.
+
 ``where`` is ``host:port`` as ``ports.host_port`` writes it. No text here ever contains a password. A reason may be the
 peer's own words, so control characters are taken out: a terminal would obey them.
 """
@@ -7,9 +10,13 @@ peer's own words, so control characters are taken out: a terminal would obey the
 from __future__ import annotations
 
 import os
+import re
 import socket
 
 from cluster_store.core.errors import LinkError
+
+#: What is shown of a foreign service's answer.
+_WORDS_CHARS_MAX = 60
 
 
 def reason(error: Exception) -> str:
@@ -40,6 +47,48 @@ def unreachable(where: str, why: str) -> LinkError:
         f"{where} is unreachable: {_printable(why)}",
         "Check that the other machine runs `cluster-store serve`, its address and port, and the firewalls in between.",
     )
+
+
+def is_ssh(heard: bytes) -> bool:
+    """Say whether the first bytes of an answer greet as SSH 2 does; a server may say some lines before."""
+    return any(line.startswith((b"SSH-2.0-", b"SSH-1.99-")) for line in heard.splitlines())
+
+
+def no_ssh(where: str, heard: bytes, seconds: float | None) -> LinkError:
+    """A port takes connections, but what is behind it does not greet as SSH does.
+
+    Args:
+        where: the port.
+        heard: the first bytes that came.
+        seconds: how long it then said nothing, None where it ended the connection.
+    """
+    line = next((text for text in heard.decode("utf-8", "replace").splitlines() if _printable(text)), "")
+    if line.startswith("SSH-"):
+        why = f"it speaks SSH of another version (answered '{line[:_WORDS_CHARS_MAX]}')"
+    elif line:
+        why = f"it speaks something else than SSH (answered '{line[:_WORDS_CHARS_MAX]}')"
+    elif heard:
+        why = "it speaks something else than SSH (answered in unprintable bytes)"
+    elif seconds is None:
+        why = "it takes connections, and ends them without a word"
+    else:
+        why = f"it takes connections, but is silent: not a word within {seconds:g} s (timeout)"
+    return unreachable(where, why)
+
+
+def nothing_in_common(where: str, why: str) -> LinkError:
+    """Both speak SSH, but with no algorithm that the other takes; ``why`` in the library's words."""
+    lists = re.fullmatch(r"No matching (.+) algorithm found, sent (.+) and received (.+)", why)
+    if lists:
+        kind, ours, theirs = lists.groups()
+        why = f"this machine has {ours}, that one has {theirs}"
+        return unreachable(where, f"no {kind} algorithm in common: {why}")
+    # The other side's words: it knows what host keys it has.
+    if "host key" in why:
+        return unreachable(
+            where, f"no host key algorithm in common: this machine takes ssh-ed25519 ({_printable(why)})"
+        )
+    return unreachable(where, f"no algorithms in common: {why}")
 
 
 def host_key_changed(where: str, pinned: str, offered: str) -> LinkError:

@@ -1,15 +1,15 @@
-"""Asking a running daemon: one line of JSON out, lines of progress and one answer back. Light to import."""
+"""Asking a running daemon: one line of JSON out, lines of progress and one answer back.
+
+Light to import, because a ``get`` that asks nobody imports it too.
+"""
 
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from cluster_store.core import errors
 from cluster_store.core.errors import ClusterStoreError, StoreError
@@ -43,6 +43,11 @@ def call(path: Path, operation: str, arguments: Mapping[str, Any], progress: Cal
         NoDaemon: nobody is there; nothing was asked.
         ClusterStoreError: what the daemon refused it with, or that it went away before it answered.
     """
+    # Both load much that a ``get`` has no use for.
+    import socket  # noqa: PLC0415
+
+    import orjson  # noqa: PLC0415
+
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_ANSWER_S)
         with short_path(path) as address:

@@ -179,7 +179,12 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     try:
         path.stat()
         return sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=_BUSY_TIMEOUT_S,
+            isolation_level=None,
+            # Small appends run on another thread than all else; see ``SqliteLog``.
+            check_same_thread=False,
         )
     except (FileNotFoundError, NotADirectoryError):
         raise missing(path) from None

@@ -1,7 +1,9 @@
 """The event log in SQLite: records, projection and documents in one file, one transaction for each append.
 
-Everything that belongs together is one function that runs in aiosqlite's thread: a commit costs one hop there
-and back however many statements it has. Every hop more would cost a third of the rate.
+What waits for the disk, or may take long, runs in aiosqlite's thread; all else on the event loop's own. A hop there
+and back costs as much as a whole small commit, and SQLite lets go of the interpreter at each of its steps: a thread
+that has to get it back from a busy loop, once for every row, takes fifty times as long. So an append's statements run
+here, and its COMMIT in the thread only where the disk is slow. Everything that belongs together is one function.
 
 A machine's epoch ends when the store's file or host is not the one that it was last written under, because
 somebody else may be extending the feed in the original. So each append notes the fingerprint together with the
@@ -12,11 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from time import perf_counter
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import aiosqlite
@@ -26,7 +29,7 @@ from cluster_store.adapters import sqlite_file, sqlite_migration, sqlite_project
 from cluster_store.adapters.sqlite_errors import MENDING, translated
 from cluster_store.adapters.sqlite_projection import changes_of, look_up
 from cluster_store.adapters.sqlite_rows import SELECT_LINES, line_of
-from cluster_store.adapters.sqlite_schema import NEW_EPOCHS, transaction
+from cluster_store.adapters.sqlite_schema import NEW_EPOCHS, begun, commit, transaction
 from cluster_store.core.admission import Incoming
 from cluster_store.core.causality import Removals
 from cluster_store.core.effects import LogRow
@@ -40,6 +43,12 @@ T = TypeVar("T")
 
 _removals = msgspec.msgpack.Decoder(Removals)
 
+#: A disk that takes longer than this to commit, in seconds, would hold the event loop up, and a hop is but a small
+#: part of it.
+_QUICK_S = 0.002
+#: How much the newest commit counts for how long they take.
+_NEWEST = 1 / 8
+
 
 class _Connection(aiosqlite.Connection):
     """A connection that runs a whole function in its thread, where aiosqlite itself offers single statements."""
@@ -48,6 +57,9 @@ class _Connection(aiosqlite.Connection):
         super().__init__(connect, iter_chunk_size=1)
         # A process that fails ends, whether or not it came to closing its store: nothing is lost by that.
         self._thread.daemon = True
+        # How much the thread was given, and how much it has finished: the one counts here, the other there.
+        self._given = 0
+        self._finished = 0
 
     async def open(self) -> None:
         try:
@@ -60,8 +72,26 @@ class _Connection(aiosqlite.Connection):
     async def run(
         self, work: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        result: T = await self._execute(work, self._conn, *args, **kwargs)  # type: ignore[no-untyped-call]
+        self._given += 1
+        result: T = await self._execute(self._work, work, *args, **kwargs)  # type: ignore[no-untyped-call]
         return result
+
+    def _work(self, work: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return work(self._conn, *args, **kwargs)
+        finally:
+            self._finished += 1
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the thread has nothing to do, so that nobody else is in the middle of a transaction."""
+        return self._given == self._finished
+
+    def run_here(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        assert self.is_idle
+        return work(self._conn, *args, **kwargs)
 
 
 class SqliteLog:
@@ -76,6 +106,8 @@ class SqliteLog:
         self._closed = False
         #: Whether its disk has been full since it was opened.
         self._is_cramped = False
+        #: How long commits take lately, in seconds.
+        self._commit_s = 0.0
 
     @classmethod
     async def create(cls, path: Path, me: MachineId, cluster: str = "") -> Self:
@@ -119,11 +151,24 @@ class SqliteLog:
     async def _run(
         self, work: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
+        with self._open():
+            return await self._connection.run(work, *args, **kwargs)
+
+    async def _run_briefly(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        with self._open():
+            if self._connection.is_idle:
+                return self._connection.run_here(work, *args, **kwargs)
+            return await self._connection.run(work, *args, **kwargs)
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
         if self._closed:
             raise StoreError(f"{self.path} is closed", "open the store again")
         try:
             with translated(self.path):
-                return await self._connection.run(work, *args, **kwargs)
+                yield
         except (AttributeError, TypeError, ValueError) as error:
             # Rows hold what this module writes, unless the file is damaged.
             raise StoreCorrupt(f"{self.path} is damaged: {error}", MENDING) from error
@@ -134,7 +179,7 @@ class SqliteLog:
 
     async def lookup(self, needs: Needs) -> Facts:
         """See ``EventLog``."""
-        return await self._run(look_up, needs)
+        return await self._run_briefly(look_up, needs)
 
     async def append(self, draft: Draft) -> None:
         """See ``EventLog``. Raises StoreLocked where another process has appended meanwhile.
@@ -147,22 +192,37 @@ class SqliteLog:
             with suppress(StoreLocked):
                 await self._run(_checkpoint)
         try:
-            await self._run(_append, draft, self._fingerprint)
+            with self._open():
+                await self._append(draft)
         except StoreFull:
             self._is_cramped = True
             raise
 
+    async def _append(self, draft: Draft) -> None:
+        connection = self._connection
+        if not connection.is_idle:
+            # Somebody may be in the middle of a transaction: one after the other.
+            await connection.run(_append, draft, self._fingerprint)
+            return
+        connection.run_here(_write, draft, self._fingerprint)
+        began = perf_counter()
+        if self._commit_s < _QUICK_S:
+            connection.run_here(commit)
+        else:
+            await connection.run(commit)
+        self._commit_s += (perf_counter() - began - self._commit_s) * _NEWEST
+
     async def first_missing(self, covered: Mapping[int, int]) -> int:
         """See ``EventLog``."""
-        return await self._run(_first_missing, covered)
+        return await self._run_briefly(_first_missing, covered)
 
     async def read(self, after: int, records: int, size: int) -> list[LogRow]:
         """See ``EventLog``."""
-        return await self._run(_read, self.path, after, records, size)
+        return await self._run_briefly(_read, self.path, after, records, size)
 
     async def load_document(self, document: str) -> SavedDocument:
         """See ``EventLog``."""
-        return await self._run(_load_document, document)
+        return await self._run_briefly(_load_document, document)
 
     async def save_documents(self, documents: Mapping[str, bytes]) -> None:
         """See ``EventLog``."""
@@ -224,7 +284,13 @@ def _checkpoint(connection: sqlite3.Connection) -> None:
 
 
 def _append(connection: sqlite3.Connection, draft: Draft, where: str) -> None:
-    with transaction(connection):
+    _write(connection, draft, where)
+    commit(connection)
+
+
+def _write(connection: sqlite3.Connection, draft: Draft, where: str) -> None:
+    """Write a draft in a transaction that is left open for ``commit``; where that fails there is none."""
+    with begun(connection):
         updated = connection.execute(
             "UPDATE meta SET cluster = ?, own = ?, count = ?, log_hash = ?, fingerprint = ? WHERE count = ?",
             (draft.cluster, draft.own, draft.position, draft.log_hash, where, draft.position - len(draft.records)),
@@ -248,16 +314,17 @@ def _append(connection: sqlite3.Connection, draft: Draft, where: str) -> None:
                 for added in draft.records
             ],
         )
-        now = draft.records[-1].learnt
-        connection.executemany(
-            "INSERT INTO secrets VALUES (?, ?, ?, ?, ?)",
-            [
-                # A lane that the same draft took away again never stands.
-                (bytes.fromhex(record), path, salt, text, None if (path, record) in draft.put else now)
-                for record, secrets in draft.secrets.items()
-                for path, (salt, text) in secrets.items()
-            ],
-        )
+        if draft.secrets:
+            now = draft.records[-1].learnt
+            connection.executemany(
+                "INSERT INTO secrets VALUES (?, ?, ?, ?, ?)",
+                [
+                    # A lane that the same draft took away again never stands.
+                    (bytes.fromhex(record), path, salt, text, None if (path, record) in draft.put else now)
+                    for record, secrets in draft.secrets.items()
+                    for path, (salt, text) in secrets.items()
+                ],
+            )
         sqlite_projection.write(connection, draft)
 
 
@@ -276,18 +343,19 @@ def _first_missing(connection: sqlite3.Connection, covered: Mapping[int, int]) -
 
 def _read(connection: sqlite3.Connection, path: Path, after: int, records: int, size: int) -> list[LogRow]:
     rows = connection.execute(
-        "SELECT position, id, line, seq, envelope, seal FROM records WHERE position > ? ORDER BY position", (after,)
+        """
+        SELECT position, id, line, seq, envelope, seal, EXISTS (SELECT 1 FROM secrets WHERE record = id)
+        FROM records WHERE position > ? ORDER BY position
+        """,
+        (after,),
     )
     found: list[LogRow] = []
     taken = 0
-    for position, record, line, seq, envelope, seal in rows:
+    for position, record, line, seq, envelope, seal, has_secrets in rows:
         if sha256(envelope + (seal or b"")).digest() != record:
             # A peer would refuse it, and take this machine for a hostile one.
             raise StoreCorrupt(f"record {position} of {path} is damaged", MENDING)
-        secrets = connection.execute(
-            "SELECT path, salt, text FROM secrets WHERE record = ? ORDER BY path", (record,)
-        ).fetchall()
-        item = Incoming(envelope, seal or b"", tuple(secrets))
+        item = Incoming(envelope, seal or b"", _secrets_of(connection, record) if has_secrets else ())
         found.append(LogRow(position, line, seq, item))
         taken += item.size
         if seal and (len(found) >= records or taken >= size):
@@ -295,6 +363,11 @@ def _read(connection: sqlite3.Connection, path: Path, after: int, records: int, 
     # A statement that is not finished would keep its read transaction, and with it the file's log, for ever.
     rows.close()
     return found
+
+
+def _secrets_of(connection: sqlite3.Connection, record: bytes) -> tuple[tuple[str, bytes, str], ...]:
+    query = "SELECT path, salt, text FROM secrets WHERE record = ? ORDER BY path"
+    return tuple(connection.execute(query, (record,)).fetchall())
 
 
 def _load_document(connection: sqlite3.Connection, document: str) -> SavedDocument:

@@ -27,6 +27,7 @@ from cluster_store.core.types import Level, MachineId, RecordId
 #: Records folded at once while rebuilding.
 _REBUILD_RECORDS = 500
 
+_encode = msgspec.msgpack.Encoder().encode
 _changes = msgspec.msgpack.Decoder(list[Change])
 
 
@@ -46,14 +47,15 @@ def write(connection: sqlite3.Connection, draft: Draft) -> None:
     connection.executemany(
         "INSERT OR REPLACE INTO lines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", map(line_row, draft.lines.values())
     )
-    connection.executemany(
-        "INSERT OR REPLACE INTO removals VALUES (?, ?, ?)",
-        [
-            (line, seq, msgspec.msgpack.encode(sorted(known, key=lambda removal: (removal.machine, removal.record))))
-            for line, steps in draft.removals.items()
-            for seq, known in steps
-        ],
-    )
+    if draft.removals:
+        connection.executemany(
+            "INSERT OR REPLACE INTO removals VALUES (?, ?, ?)",
+            [
+                (line, seq, msgspec.msgpack.encode(sorted(known, key=lambda one: (one.machine, one.record))))
+                for line, steps in draft.removals.items()
+                for seq, known in steps
+            ],
+        )
     _write_lanes(connection, draft)
     connection.executemany(
         "INSERT OR REPLACE INTO tips VALUES (?, ?, ?, ?, ?)",
@@ -61,20 +63,22 @@ def write(connection: sqlite3.Connection, draft: Draft) -> None:
     )
     connection.executemany(
         "INSERT INTO tails VALUES (?, ?, ?)",
-        [(document, draft.position, msgspec.msgpack.encode(changes)) for document, changes in draft.changes.items()],
+        [(document, draft.position, _encode(changes)) for document, changes in draft.changes.items()],
     )
 
 
 def _write_lanes(connection: sqlite3.Connection, draft: Draft) -> None:
     taken = [(scope_of(path), path, bytes.fromhex(record)) for path, record in draft.taken]
-    deleted = connection.executemany("DELETE FROM lanes WHERE scope = ? AND path = ? AND id = ?", taken)
-    if taken and deleted.rowcount != len(taken):
-        raise StoreCorrupt("a lane that is to be replaced is not in the store", MENDING)
-    now = draft.records[-1].learnt
-    connection.executemany(
-        "UPDATE secrets SET replaced = ? WHERE record = ? AND path = ? AND replaced IS NULL",
-        [(now, record, path) for _, path, record in taken],
-    )
+    if taken:
+        deleted = connection.executemany("DELETE FROM lanes WHERE scope = ? AND path = ? AND id = ?", taken)
+        if deleted.rowcount != len(taken):
+            raise StoreCorrupt("a lane that is to be replaced is not in the store", MENDING)
+    if draft.secrets_taken:
+        now = draft.records[-1].learnt
+        connection.executemany(
+            "UPDATE secrets SET replaced = ? WHERE record = ? AND path = ? AND replaced IS NULL",
+            [(now, bytes.fromhex(record), path) for path, record in draft.secrets_taken],
+        )
     connection.executemany(
         "INSERT INTO lanes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [lane_row(scope_of(path), path, lane) for (path, _), lane in draft.put.items()],

@@ -21,11 +21,12 @@ from cluster_store.adapters.sqlite_errors import translated
 from cluster_store.adapters.sqlite_file import open_for_reading
 from cluster_store.adapters.sqlite_rows import SELECT_LANES, SELECT_LINES, line_of, record_blob, record_of, registers_of
 from cluster_store.adapters.sqlite_schema import transaction
-from cluster_store.core.causality import Line
-from cluster_store.core.cluster import Cluster, read
+from cluster_store.core.causality import Line, Removals
+from cluster_store.core.cluster import Cluster
 from cluster_store.core.errors import NotFound, Refused
 from cluster_store.core.naming import machine_ever
 from cluster_store.core.registers import CLUSTER, Lane, scope_of
+from cluster_store.core.rules import read
 from cluster_store.core.types import Level, MachineId, Path, RecordId
 
 #: Records read at once.
@@ -144,6 +145,11 @@ class StoreReader:
         """Return the lines, in the order of their numbers."""
         return [line_of(row) for row in self._rows(SELECT_LINES)]
 
+    def removals(self) -> dict[int, Removals]:
+        """Return the removals that each line's newest record came after, or tells; lines without any are left out."""
+        rows = self._rows("SELECT line, known FROM removals ORDER BY line, seq")
+        return {line: msgspec.msgpack.decode(known, type=Removals) for line, known in dict(rows).items()}
+
     def cluster(self) -> Cluster:
         """Return the read model; within a snapshot it is built once."""
         if self._cluster is not None:
@@ -222,6 +228,10 @@ class StoreReader:
             places = ", ".join("?" * len(page))
             rows = self._rows(f"{_SELECT_EVENTS} WHERE position IN ({places}) ORDER BY position {order}", page)
             yield from map(_event_of, rows)
+
+    def voids(self) -> list[StoredEvent]:
+        """Return the events that count for nothing, in the order of this log."""
+        return list(map(_event_of, self._rows(_SELECT_EVENTS + "WHERE void IS NOT NULL ORDER BY position")))
 
     def _positions_of(self, machine: MachineId, after: int, order: str, limit: int) -> Iterator[int]:
         # Line by line: within one the index has them in order, so that a few are found without looking at all.

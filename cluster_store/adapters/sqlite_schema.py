@@ -171,12 +171,32 @@ def schema_version(connection: sqlite3.Connection, path: Path) -> int:
 @contextmanager
 def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
     """Do everything inside or nothing of it."""
+    with begun(connection, begin):
+        yield
+    commit(connection)
+
+
+@contextmanager
+def begun(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    """Begin a transaction that is left open for ``commit``, and take it back where something inside fails."""
     connection.execute(begin)
     try:
         yield
+    except BaseException:
+        roll_back(connection)
+        raise
+
+
+def commit(connection: sqlite3.Connection) -> None:
+    """End a transaction: all of it is durable, or it is taken back and the error raised."""
+    try:
         connection.execute("COMMIT")
     except BaseException:
-        # A full disk or a failing one may have ended the transaction already.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        roll_back(connection)
         raise
+
+
+def roll_back(connection: sqlite3.Connection) -> None:
+    """Take a transaction back. A full disk or a failing one may have ended it already."""
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")

@@ -8,7 +8,6 @@ later, and changes that were acknowledged would vanish.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,14 +27,14 @@ _STRAY_COMMITS_MAX = 1
 _ATTEMPTS = 5
 
 
-@dataclass
 class WriteAheadLog:
     """What was found."""
 
-    #: Page number -> where its newest committed content stands in the file.
-    pages: dict[int, int] = field(default_factory=dict)
-    #: Whether commits stand behind a frame that is not what was written.
-    damaged: bool = False
+    def __init__(self) -> None:
+        #: Page number -> where its newest committed content stands in the file.
+        self.pages: dict[int, int] = {}
+        #: Whether commits stand behind a frame that is not what was written.
+        self.damaged = False
 
 
 def path_beside(database: Path) -> Path:

@@ -29,6 +29,9 @@ from cluster_store.adapters.ssh_link import (
 from cluster_store.core.errors import InvalidValue, LinkError, Malformed
 from cluster_store.ports import MACHINE_USER, PeerAddress, host_port
 
+#: What is kept of the other side's first words, to tell people what answers there instead of SSH.
+HEARD_BYTES_MAX = 256
+
 _NO_FILES: dict[str, Any] = {
     "config": None,
     "agent_path": None,
@@ -153,10 +156,21 @@ class _Client(asyncssh.SSHClient):
     def __init__(self, log_in: Callable[[], None]) -> None:
         self._log_in = log_in
         self.offered = ""
+        #: The first that the other side said, whatever it speaks.
+        self.heard = b""
         self.socket_has_room = asyncio.Event()
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         self.socket_has_room = guard(conn)
+        take = conn.data_received
+
+        def data_received(data: bytes, datatype: int | None = None) -> None:
+            self.heard += data[: HEARD_BYTES_MAX - len(self.heard)]
+            if len(self.heard) == HEARD_BYTES_MAX:
+                conn.data_received = take  # type: ignore[method-assign]
+            take(data, datatype)
+
+        conn.data_received = data_received  # type: ignore[method-assign]
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         # Asked about any key but the pinned one: remembered, for a person to see, and refused.
@@ -176,6 +190,7 @@ class _Call:
         self._port = port
         self._times = times
         self._deadline: asyncio.Timeout | None = None
+        self._connected = False
         self._logging_in = False
         self._client = _Client(self._log_in)
 
@@ -226,6 +241,7 @@ class _Call:
     async def _connect(self, pinned: asyncssh.SSHKey | None, **login: Any) -> asyncssh.SSHClientConnection:
         _have_local_name()
         connected = await self._socket()
+        self._connected = True
         try:
             return await asyncssh.connect(
                 sock=connected,
@@ -269,13 +285,16 @@ class _Call:
         raise failure
 
     def _translate(self, error: Exception, pinned: str, who: str) -> LinkError:
+        """Return what failed in connstatus's words: the first step that did."""
+        if isinstance(error, socket.gaierror | ValueError):
+            return link_errors.no_such_name(self.where, link_errors.reason(error))
+        if isinstance(error, TimeoutError):
+            return self._timed_out()
+        if self._connected and not link_errors.is_ssh(self._client.heard):
+            return link_errors.no_ssh(self.where, self._client.heard, None)
         match error:
-            case socket.gaierror() | ValueError():
-                return link_errors.no_such_name(self.where, link_errors.reason(error))
-            case TimeoutError() if self._logging_in:
-                return link_errors.dropped(self.where, f"no answer to the login within {self._times.login:g} s")
-            case TimeoutError():
-                return link_errors.unreachable(self.where, f"no answer within {self._times.connect:g} s (timeout)")
+            case asyncssh.KeyExchangeFailed():
+                return link_errors.nothing_in_common(self.where, error.reason)
             case asyncssh.HostKeyNotVerifiable() if self._client.offered:
                 fingerprints = (Keys.fingerprint(pinned), Keys.fingerprint(self._client.offered))
                 return link_errors.host_key_changed(self.where, *fingerprints)
@@ -283,12 +302,23 @@ class _Call:
                 return link_errors.authentication_failed(self.where, who)
             case asyncssh.ChannelOpenError():
                 return link_errors.unreachable(self.where, f"it offers no cluster-store service ({error.reason})")
-            case asyncssh.ProtocolError() | asyncssh.ProtocolNotSupported() | asyncssh.KeyExchangeFailed():
+            case asyncssh.ProtocolError() | asyncssh.ProtocolNotSupported():
                 return link_errors.unreachable(self.where, f"what answers is no cluster-store service ({error.reason})")
             case asyncssh.DisconnectError() | ConnectionResetError() | BrokenPipeError():
                 return link_errors.dropped(self.where, link_errors.reason(error))
             case _:
                 return link_errors.unreachable(self.where, link_errors.reason(error))
+
+    def _timed_out(self) -> LinkError:
+        """Return what was waited for in vain."""
+        within = f"within {self._times.connect:g} s (timeout)"
+        if self._logging_in:
+            return link_errors.dropped(self.where, f"no answer to the login within {self._times.login:g} s")
+        if not self._connected:
+            return link_errors.unreachable(self.where, f"no answer {within}")
+        if not link_errors.is_ssh(self._client.heard):
+            return link_errors.no_ssh(self.where, self._client.heard, self._times.connect)
+        return link_errors.unreachable(self.where, f"it speaks SSH, but agreed on no keys {within}")
 
 
 def _have_local_name() -> None:

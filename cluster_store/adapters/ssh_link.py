@@ -306,7 +306,11 @@ class FrameStream:
                     await self._connection.wait_closed()
         finally:
             self._connection.close()
-        await self._connection.wait_closed()
+            # Whoever reads has read all there is, whatever becomes of the connection.
+            self._reader.feed_eof()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._times.close):
+                await self._connection.wait_closed()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,6 +7,7 @@ node.sock       where a running daemon answers commands
 former-*.db     what this machine was before it joined a cluster
 former-*.json   its settings then, as a configuration file
 modes.json      the level that each person chose to work on
+drafts/*.json   what each person has staged and not committed
 former-*/       the store that a restored backup took the place of
 damaged-*.db    the database that a repaired one took the place of
 """
@@ -18,15 +19,14 @@ import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from cluster_store.core.errors import StoreError, StoreLocked
 
 
-@dataclass(frozen=True, slots=True)
-class StoreFolder:
+class StoreFolder(NamedTuple):
     """The paths of one store."""
 
     root: Path
@@ -45,6 +45,11 @@ class StoreFolder:
     def socket(self) -> Path:
         """The daemon's local socket."""
         return self.root / "node.sock"
+
+    @property
+    def drafts(self) -> Path:
+        """The folder of what people have staged; there is none before anybody has."""
+        return self.root / "drafts"
 
     @property
     def joining(self) -> Path:

@@ -22,7 +22,7 @@ import orjson
 
 from cluster_store.core.causality import Removal, is_removed
 from cluster_store.core.errors import Malformed
-from cluster_store.core.events import FIRST_KINDS, misplaced
+from cluster_store.core.events import FIRST_KINDS, TIMED_OUT, misplaced
 from cluster_store.core.limits import (
     ENVELOPE_BYTES_MAX,
     HYBRID_MAX,
@@ -69,11 +69,15 @@ class Incoming(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     @classmethod
     def of(cls, data: bytes, seal: bytes, secrets: Secrets) -> Incoming:
         """Return a record with the values of its secrets."""
+        if not secrets:
+            return cls(data, seal)
         return cls(data, seal, tuple((path, *value) for path, value in sorted(secrets.items())))
 
     @property
     def size(self) -> int:
         """Bytes that it takes in a frame, but for the framing."""
+        if not self.secrets:
+            return len(self.data)
         return len(self.data) + sum(len(path) + len(salt) + len(text.encode()) for path, salt, text in self.secrets)
 
 
@@ -121,16 +125,21 @@ def split(items: Iterable[Incoming]) -> tuple[list[Run], list[str]]:
     return runs, future
 
 
-class _Standing(dict[Path, frozenset[RecordId]]):
+class _Standing:
     """The ids of the lanes that stand in a register, gathered once: many a record may replace many of them."""
 
     def __init__(self, state: State) -> None:
-        super().__init__()
         self._lanes = state.lanes
+        self._gathered: dict[Path, frozenset[RecordId]] = {}
 
-    def __missing__(self, path: Path) -> frozenset[RecordId]:
-        found = self[path] = frozenset(lane.id for lane in self._lanes.get(path, ()))
-        return found
+    def has(self, path: Path, record: RecordId) -> bool:
+        """Say whether a record's lane stands in a register."""
+        lanes = self._lanes.get(path, ())
+        if len(lanes) == 1:
+            return lanes[0].id == record
+        if path not in self._gathered:
+            self._gathered[path] = frozenset(lane.id for lane in lanes)
+        return record in self._gathered[path]
 
 
 def needs_of(runs: Sequence[Run], state: State) -> Needs:
@@ -154,7 +163,12 @@ def needs_of(runs: Sequence[Run], state: State) -> Needs:
             for write in record.envelope.writes:
                 if valid_path(write.path):
                     needs.scopes.add(scope_of(write.path))
-                needs.records.update(replaced for replaced in write.replaced if replaced not in stand[write.path])
+                for replaced in write.replaced:
+                    if not stand.has(write.path, replaced):
+                        needs.records.add(replaced)
+                if record.envelope.weak:
+                    # Whose they are decides whether a timer may take them away.
+                    needs.records.update(write.replaced)
     needs.records.difference_update(fresh)
     return needs
 
@@ -181,7 +195,8 @@ def admit(draft: Draft, run: Run, learnt: int) -> int:
     if not seal_is_valid(records[-1], _author_key(draft, records[0])):
         raise Malformed(f"a record of {records[-1].envelope.machine} whose seal is not its machine's")
     for record in records:
-        if is_removed(record.envelope.machine, draft.past_removals(record, parent)):
+        removals = draft.past_removals(record, parent)
+        if removals and is_removed(record.envelope.machine, removals):
             raise Malformed(f"a record of {record.envelope.machine} that knew of its own removal")
         void = void_reason(draft, record, parent)
         told = [] if void else removals_told(record)
@@ -231,7 +246,7 @@ def _check_past(draft: Draft, records: Sequence[Record]) -> None:
                 if replaced in here or draft.fact(replaced) is not None:
                     continue
                 # Of a lane that stands nothing was looked up, and a record before this one may have taken it away.
-                if replaced not in stand[write.path]:
+                if not stand.has(write.path, replaced):
                     raise Wait(f"record {envelope.seq} of {envelope.machine}: a record that it replaces is not here")
 
 
@@ -282,13 +297,23 @@ def void_reason(draft: Draft, record: Record, parent: Fact | None) -> str:
         return "its hybrid time is not after that of what it had seen"
     if envelope.hybrid > hybrid_ceiling(latest):
         return "its time is outside the calendar"
-    return next(filter(None, (_membership_fault(envelope.kind, write) for write in envelope.writes)), "")
+    if envelope.weak != (envelope.kind in TIMED_OUT):
+        # A label in the audit log must not hide who did something.
+        return f"is a {envelope.kind} and {'says' if envelope.weak else 'does not say'} that a timer wrote it"
+    for write in envelope.writes:
+        if reason := _membership_fault(envelope.kind, write) or _timer_fault(draft, envelope, write):
+            return reason
+    return ""
 
 
 def latest_seen(draft: Draft, parent: Fact | None, after: Iterable[RecordId]) -> int:
     """Return the greatest hybrid time among what a record directly came after."""
-    past = [parent, *(draft.fact(seen) for seen in after)]
-    return max((fact.hybrid for fact in past if fact is not None), default=0)
+    latest = parent.hybrid if parent is not None else 0
+    for seen in after:
+        fact = draft.fact(seen)
+        if fact is not None and fact.hybrid > latest:
+            latest = fact.hybrid
+    return latest
 
 
 def hybrid_ceiling(latest: int) -> int:
@@ -312,6 +337,25 @@ def _membership_fault(kind: str, write: Write) -> str:
         if kind != "MachinesRemoved":
             return f"is a {kind} but removes a machine"
         return "" if not write.replaced and _left(write) is not None else "removes a machine in a wrong shape"
+    return ""
+
+
+def _timer_fault(draft: Draft, envelope: Envelope, write: Write) -> str:
+    """Return why a write that has to do with timers is not acceptable.
+
+    A timer takes away what its own machine wrote, and puts nothing: so whatever it says of itself, nobody else's change
+    can be lost by it. Only its own machine begins one, because nobody else would take that back.
+    """
+    if envelope.weak:
+        if write.value is not False:
+            return "is a timer's and yet puts a value"
+        facts = [draft.fact(replaced) for replaced in write.replaced]
+        if any(fact is None or draft.line(fact.line).machine != envelope.machine for fact in facts):
+            return "is a timer's and takes away what another machine wrote"
+    if write.path.startswith("timer/") and write.value is not False:
+        if write.path.split("/")[1] != envelope.machine:
+            return "begins a timer of another machine"
+        return "" if isinstance(write.value, str) else "writes a timer that says nothing"
     return ""
 
 
@@ -348,6 +392,8 @@ def removals_told(record: Record) -> list[Removal]:
 
 def _true_secrets(record: Record, offered: Secrets) -> Secrets:
     """Return the offered values whose hashes the envelope holds."""
+    if not offered:
+        return {}
     return {
         write.path: offered[write.path]
         for write in record.envelope.writes

@@ -8,9 +8,9 @@ from cluster_store.core.admission import Incoming, hybrid_ceiling, latest_seen, 
 from cluster_store.core.causality import Line, is_removed
 from cluster_store.core.effects import Request, Submit
 from cluster_store.core.errors import OverLimit, Refused
-from cluster_store.core.events import FIRST_KINDS, Event
+from cluster_store.core.events import FIRST_KINDS, TIMED_OUT, Event
 from cluster_store.core.limits import AFTER_MAX, BATCH_BYTES_TARGET, ENVELOPE_BYTES_MAX
-from cluster_store.core.records import Envelope, decode, encode, seal_record
+from cluster_store.core.records import Envelope, seal_record, written
 from cluster_store.core.state import Draft
 from cluster_store.core.types import HYBRID_LOGICAL_BITS, HybridTime, RecordId
 
@@ -65,20 +65,22 @@ def author(
         seq=line.seq + 1 if line else 1,
         time=given.now,
         user=request.user,
+        weak=event.kind in TIMED_OUT,
         writes=event.writes,
     )
-    data = encode(envelope)
-    size = Incoming.of(data, b"", event.secrets).size
+    # What the other machines could not read, or would not count or take, must not count here.
+    record = written(envelope)
+    size = Incoming.of(record.data, b"", event.secrets).size
     if size > ENVELOPE_BYTES_MAX:
         raise OverLimit(f"the change has {size} bytes; the limit is {ENVELOPE_BYTES_MAX}", _SMALLER)
-    # What the other machines could not read, or would not count or take, must not count here.
-    record = decode(data, b"")
     why = void_reason(draft, record, parent)
     if why:
         raise OverLimit(f"the change {why}", _SMALLER)
-    if is_removed(me, draft.past_removals(record, parent)):
+    removals = draft.past_removals(record, parent)
+    if removals and is_removed(me, removals):
         raise Refused("this machine was removed from the cluster", "make a new store to join again")
-    sealed = last or unsealed + size > BATCH_BYTES_TARGET
+    # A machine that was removed is shown the record that did it, and no other: it has to prove itself.
+    sealed = last or event.kind == "MachinesRemoved" or unsealed + size > BATCH_BYTES_TARGET
     if sealed:
         record = seal_record(record, sign)
     draft.add(record, parent, learnt=given.now, removal=removals_told(record), secrets=event.secrets)
@@ -89,6 +91,8 @@ def author(
 def _after(draft: Draft, own: Line | None) -> list[RecordId]:
     """Return the ids of the newest records of other lines since this machine's last record, sorted."""
     seen_up_to = own.position if own else 0
+    if seen_up_to == draft.position:
+        return []
     # A head that some record came after is behind another head that is no older, and need not be named beside it.
     heads = [
         line

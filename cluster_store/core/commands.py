@@ -6,6 +6,9 @@ from typing import Annotated
 
 import msgspec
 
+from cluster_store.core.registers import LaneValue, WriteValue
+from cluster_store.core.types import Path, RecordId
+
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
     """Base of all commands."""
@@ -163,9 +166,15 @@ class RemoveMachines(Command, frozen=True, kw_only=True):
 
 
 class SettingCommand(Command, frozen=True, kw_only=True):
-    """Base of the commands on settings. ``level`` as an operator writes it; None for the default one."""
+    """Base of the commands on settings.
+
+    Attributes:
+        level: as an operator writes it; None for the default one.
+        lasts: after how many milliseconds it goes back by itself; None for never.
+    """
 
     level: str | None = None
+    lasts: int | None = None
 
 
 class SetSetting(SettingCommand, frozen=True, kw_only=True):
@@ -230,6 +239,75 @@ class MoveSettings(LevelCommand, frozen=True, kw_only=True):
 
 class DeleteSettings(LevelCommand, frozen=True, kw_only=True):
     """Let a level say nothing of some keys any more."""
+
+
+class Seen(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A register as it stood when a change of it was staged, and what the change makes of it.
+
+    Attributes:
+        path: the register.
+        stood: the lanes that stood there, by their ids.
+        becomes: what a write to it would say; see ``WriteValue``.
+    """
+
+    path: Path
+    stood: tuple[tuple[RecordId, LaneValue], ...]
+    becomes: WriteValue
+
+
+#: What can wait in a draft. Its level is given, so that it is about the same one whenever it is committed.
+Stageable = (
+    SetSetting | UnsetSetting | AddElements | RemoveElements | LoadConfig | CopySettings | MoveSettings | DeleteSettings
+)
+
+
+class Staged(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One command that waits in a draft."""
+
+    command: Stageable
+    #: The registers that it writes, as they were when it was staged, or when whoever commits has looked at them last.
+    seen: tuple[Seen, ...]
+
+
+class CommitConfig(Command, frozen=True, kw_only=True):
+    """All that was staged, as one event; refused where it was staged, or looked at last, for another state."""
+
+    staged: tuple[Staged, ...]
+    #: Within how many milliseconds somebody has to confirm it; None where it stays anyway.
+    confirm_within: int | None = None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The registers that it is about."""
+        return tuple(seen.path for one in self.staged for seen in one.seen)
+
+
+class ConfirmConfig(Command, frozen=True, kw_only=True):
+    """Let changes stay that would go back by themselves: they waited for that, or were made for a while.
+
+    Attributes:
+        events: their ids.
+        paths: the registers that they wrote.
+        salt: 16 random bytes, for secrets.
+    """
+
+    events: tuple[str, ...]
+    paths: tuple[str, ...]
+    salt: bytes
+
+
+class TakeBack(Command, frozen=True, kw_only=True):
+    """Take back what is left of a change whose time is over. A machine asks that of itself only.
+
+    Attributes:
+        event: its id.
+        timer: the register of its timer.
+        paths: the registers that it wrote.
+    """
+
+    event: str
+    timer: str
+    paths: tuple[str, ...]
 
 
 class Restoration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -370,6 +448,8 @@ AnyCommand = (
     | CopySettings
     | MoveSettings
     | DeleteSettings
+    | CommitConfig
+    | ConfirmConfig
     | RollBackConfig
     | SettleConflicts
     | SettleSettings

@@ -6,12 +6,13 @@ from typing import Any
 
 import msgspec
 
-from cluster_store.core.cluster import Cluster, read
+from cluster_store.core.cluster import Cluster
 from cluster_store.core.history import plain
 from cluster_store.core.impact import Foreseen
 from cluster_store.core.naming import show_level, show_path
 from cluster_store.core.registers import Lane, Registers, Standing, split_setting
 from cluster_store.core.rollback import best, value_of
+from cluster_store.core.rules import read
 from cluster_store.core.types import Path
 
 

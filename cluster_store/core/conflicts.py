@@ -8,14 +8,14 @@ shown until somebody settles them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
 import msgspec
 
 from cluster_store.core.causality import Line
-from cluster_store.core.cluster import Cluster, user_of, user_rank
+from cluster_store.core.cluster import Cluster
 from cluster_store.core.history import FindEvent, plain, written_to_json
 from cluster_store.core.naming import counted, iso_time, one_line, show_event, show_level, show_path, show_user
 from cluster_store.core.registers import (
@@ -29,8 +29,10 @@ from cluster_store.core.registers import (
     winner,
 )
 from cluster_store.core.requirements import unmet
+from cluster_store.core.rules import user_of, user_rank
 from cluster_store.core.settings import SET_KIND
 from cluster_store.core.state import Appended
+from cluster_store.core.timers import read_timers
 from cluster_store.core.types import HYBRID_LOGICAL_BITS, Epoch, GroupId, Level, MachineId, Path, RecordId
 from cluster_store.core.values import to_python, unquote_part
 
@@ -68,17 +70,29 @@ class Problem(msgspec.Struct, frozen=True):
     #: What ``--resolve`` calls it and the events that can be named there; empty where it is put right otherwise.
     path: str = ""
     events: tuple[RecordId, ...] = ()
+    #: What ``--resolve`` writes down where it only notes that somebody has looked: of which machine, and signs.
+    machine: MachineId = MachineId("")
+    signs: tuple[str, ...] = ()
+    #: For scripts: whom it is about, and the commands that put it right, one after the other.
+    names: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
 
 
 # --- conflicts ---
 
 
 def conflicts(registers: Registers) -> list[Conflict]:
-    """Return the registers that hold several values, sorted by path."""
+    """Return the registers that hold several values, sorted by path.
+
+    What a change with a timer covers is no value beside its own.
+    """
+    timers = read_timers(registers)
+    several = ((path, lanes) for path, lanes in registers.under("") if len(lanes) > 1 and _can_disagree(path))
+    seen = ((path, timers.seen(path, lanes)) for path, lanes in several)
     return [
         Conflict(path, tuple(sorted(lanes, key=lambda lane: _rank(path, lane), reverse=True)))
-        for path, lanes in registers.under("")
-        if len(lanes) > 1 and _can_disagree(path) and len({_said(path, lane) for lane in lanes}) > 1
+        for path, lanes in seen
+        if len({_said(path, lane) for lane in lanes}) > 1
     ]
 
 
@@ -86,10 +100,11 @@ def _can_disagree(path: Path) -> bool:
     """Say whether concurrent writes to a register can contradict each other.
 
     Additions to a set all survive, a machine that two people removed is removed, and a group that two people deleted is
-    deleted: where its machines were put tells whether that is a contradiction. What either of two acknowledged is that.
+    deleted: where its machines were put tells whether that is a contradiction. What either of two acknowledged is that,
+    and each timer is one of its own.
     """
     return not (
-        path.startswith("element/")
+        path.startswith(("element/", "timer/"))
         or (path.startswith("machine/") and path.endswith(("/removed", "/removal", "/acknowledged")))
         or (path.startswith("group/") and path.endswith("/deleted"))
     )
@@ -251,9 +266,10 @@ def _ineffective(cluster: Cluster, registers: Registers) -> Iterator[Problem]:
                     owners.setdefault((kind, owner), []).append(path)
     for (kind, owner), paths in owners.items():
         named = list(dict.fromkeys(map(_key, paths)))
-        gone = f"the deleted group {unquote_part(owner)}"
-        if kind == "machine":
-            gone = f"{one_line(cluster.hostname(MachineId(owner)))}, which is no member,"
+        gone = f"{one_line(cluster.hostname(MachineId(owner)))}, which is no member,"
+        if kind == "group":
+            known = cluster.deleted_groups.get(GroupId(owner))
+            gone = f"the deleted group {one_line(known.name if known else unquote_part(owner))}"
         yield Problem(
             "settings without effect",
             f"{counted(len(named), 'setting')} under {gone} {'has' if len(named) == 1 else 'have'} no effect, "
@@ -311,6 +327,9 @@ def _lived_twice(cluster: Cluster, registers: Registers, lines: Iterable[Line]) 
                 last.hybrid >> HYBRID_LOGICAL_BITS if last is not None else None,
                 show_level(machine_level(machine), cluster),
                 (last.id,) if last is not None else (),
+                machine=machine,
+                # Records are acknowledged by those who know which of these are in question.
+                signs=(*(sign for sign in acknowledged(registers, machine) if " " in sign or ":" in sign), *seen),
             )
 
 
@@ -346,10 +365,15 @@ def acknowledged_path(machine: MachineId) -> Path:
     return Path(f"machine/{machine}/acknowledged")
 
 
-def acknowledged(registers: Registers, machine: MachineId) -> dict[str, None]:
-    """Return the signs of two lives of a machine that somebody has looked into."""
+def acknowledged(registers: Registers, machine: MachineId, doubtful: Container[RecordId] = ()) -> dict[str, None]:
+    """Return what of a machine somebody has looked into: signs of two lives, records of one that was removed.
+
+    What ``doubtful`` records say of that does not count: a thief would acknowledge its own.
+    """
     found: dict[str, None] = {}
     for lane in registers.standing(acknowledged_path(machine)):
+        if lane.id in doubtful:
+            continue
         try:
             found |= dict.fromkeys(
                 msgspec.json.decode(lane.value if isinstance(lane.value, str) else "[]", type=list[str])

@@ -9,6 +9,7 @@ import msgspec
 
 from cluster_store.core import (
     commands,
+    decide_commit,
     decide_communication,
     decide_conflicts,
     decide_groups,
@@ -16,6 +17,7 @@ from cluster_store.core import (
     decide_removal,
     decide_rollback,
     decide_settings,
+    decide_timers,
     decide_users,
     settings,
 )
@@ -55,13 +57,24 @@ SEVERAL_GROUPS = "the cluster has several groups"
 
 def decide(command: commands.Command, context: Context) -> Decision:
     """Return what a command comes to. Raises Refused and its kin; then nothing changes."""
-    return _DECIDERS[type(command)](command, context)
+    decision = _DECIDERS[type(command)](command, context)
+    event = decision.event
+    if event is None:
+        return decision
+    if isinstance(command, commands.SettingCommand) and command.lasts is not None:
+        event = decide_timers.for_a_while(event, {write.path: command.lasts for write in event.writes}, context)
+        decision = msgspec.structs.replace(decision, result={**decision.result, "until": context.now + command.lasts})
+    if isinstance(command, commands.RollBackConfig):
+        event = decide_timers.ending_all(event, command.events, context)
+    return msgspec.structs.replace(decision, event=decide_timers.ending(event, context))
 
 
 def scopes_of(command: commands.Command, cluster: Cluster, me: MachineId) -> list[Level]:
     """Return the scopes that a decision reads besides the cluster's."""
     scopes = [machine_level(me), *cluster.levels_for(me)]
     scopes += [scope_of(Path(path)) for path in getattr(command, "paths", ()) if valid_path(path)]
+    for one in getattr(command, "staged", ()):
+        scopes += scopes_of(one.command, cluster, me)
     for level in filter(None, (getattr(command, "level", None), getattr(command, "target", None))):
         try:
             owner = cluster.level(level)
@@ -165,6 +178,7 @@ def _create(command: commands.CreateCluster, context: Context) -> Decision:
     name = check_name(command.name, "cluster name")
     if command.by not in ("hostname", "ip"):
         raise Refused(f"'{command.by}' is no way to name machines", "use hostname or ip")
+    decide_timers.check_nothing_pending(context)
     check_feature_key(context.machine.hostname, context.machine.version, context.machine.feature_key)
     registers = context.registers
     group = group_id(MAIN_GROUP, [])
@@ -277,6 +291,9 @@ _DECIDERS: dict[type[commands.Command], Callable[[Any, Context], Decision]] = {
     commands.CopySettings: decide_levels.copy_settings,
     commands.MoveSettings: decide_levels.move_settings,
     commands.DeleteSettings: decide_levels.delete_settings,
+    commands.CommitConfig: decide_commit.commit_config,
+    commands.ConfirmConfig: decide_timers.confirm,
+    commands.TakeBack: decide_timers.take_back,
     commands.RollBackConfig: decide_rollback.roll_back,
     commands.SettleConflicts: decide_conflicts.settle,
     commands.SettleSettings: decide_conflicts.settle_settings,

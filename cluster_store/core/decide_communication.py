@@ -126,7 +126,7 @@ def change(command: commands.ChangeCommunication, context: Context) -> Decision:
     after = {one.id: one for one in cluster.machines.values()}
     for one in [machine] if machine else after.values():
         after[one.id] = _changed(one, TRANSPORTS[over], command)
-    _check_addresses(list(after.values()), by)
+    _check_addresses(list(after.values()), by, cluster.by)
     writes = [
         replace(registers, Path(f"cluster/{name}"), to_text(value))
         for name, value, before in (("by", by, cluster.by), ("over", over, cluster.over))
@@ -162,13 +162,18 @@ def with_port(machine: Machine, name: str, port: int) -> Machine:
     return msgspec.structs.replace(machine, **{name: port, "former_ports": kept})
 
 
-def _check_addresses(machines: list[Machine], by: str) -> None:
+def _check_addresses(machines: list[Machine], by: str, before: str) -> None:
     """Refuse a cluster whose machines are named partly by hostname and partly by address."""
     for machine in machines:
         if machine.address and _is_ip(machine.address) != (by == "ip"):
             raise Refused(
-                f"the cluster names its machines by {by}, and {machine.hostname} has the address {machine.address}",
-                "use one way throughout: change --by, or that machine's --address",
+                f"the cluster would name its machines by {by} and dial {machine.hostname} at {machine.address}",
+                "hostnames and IP addresses are never mixed: change --by, or that machine's --address",
+            )
+        if by == "hostname" != before and not machine.address and _is_ip(machine.hostname):
+            raise Refused(
+                f"the hostname of {machine.hostname} is an IP address",
+                "give it a name, with 'machine set --hostname NAME' there: hostnames and IP addresses are never mixed",
             )
         if by == "ip" and not (machine.address or machine.interfaces or machine.listen):
             raise Refused(

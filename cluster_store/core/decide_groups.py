@@ -55,8 +55,8 @@ def delete_group(command: commands.DeleteGroup, context: Context) -> Decision:
     require_cluster(context)
     cluster, registers = context.cluster, context.registers
     group = cluster.group(command.group)
-    target = _successor(group, command.to, cluster)
     moved = cluster.members_of(group.id)
+    target = _successor(group, command.to, context, is_empty=not moved)
     writes = [replace(registers, Path(f"group/{group.id}/deleted"), to_text(target.id))]
     writes += [replace(registers, group_path(machine.id), to_text(target.id)) for machine in moved]
     told = {"name": group.name, "to": target.name, "machines": [machine.hostname for machine in moved]}
@@ -100,8 +100,12 @@ def _free_name(text: str, cluster: Cluster, own: Group | None = None) -> str:
     return name
 
 
-def _successor(group: Group, name: str, cluster: Cluster) -> Group:
-    """Return the group that takes another one's machines. Raises Refused and NotFound."""
+def _successor(group: Group, name: str, context: Context, *, is_empty: bool) -> Group:
+    """Return the group that takes another one's machines. Raises Refused and NotFound.
+
+    An empty one needs none for now: whoever is put there meanwhile goes where rule 1 would put them without one.
+    """
+    cluster = context.cluster
     others = [other for other in cluster.groups.values() if other.id != group.id]
     if not others:
         raise Refused(
@@ -109,6 +113,8 @@ def _successor(group: Group, name: str, cluster: Cluster) -> Group:
             f"give it another name with 'clusterconfig renamegroup {group.name} NAME', or add another group first",
         )
     if not name:
+        if is_empty:
+            return min(others, key=lambda other: _created(other, context))
         if len(others) > 1:
             names = ", ".join(other.name for other in others)
             raise Refused(
@@ -120,6 +126,12 @@ def _successor(group: Group, name: str, cluster: Cluster) -> Group:
     if target.id == group.id:
         raise Refused(f"{group.name} cannot take its own machines", "name another group with --to")
     return target
+
+
+def _created(group: Group, context: Context) -> tuple[int, str]:
+    """Return when a group was created, and a tie-breaker."""
+    lanes = context.registers.standing(Path(f"group/{group.id}/created"))
+    return min((lane.hybrid, lane.id) for lane in lanes)
 
 
 def _kept_alive(context: Context) -> list[Write]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from cluster_store.core import commands, settings
 from cluster_store.core.decide_settings import assign, blank, level_of
-from cluster_store.core.decision import Context, Decision, replace, require_cluster, says
+from cluster_store.core.decision import Context, Decision, replace, require_cluster, says, stays
 from cluster_store.core.errors import NotFound, Refused
 from cluster_store.core.events import Event
 from cluster_store.core.registers import CLUSTER, Registers, Secret, Secrets, Write, element_path
@@ -54,7 +54,7 @@ def _transfer(
         raise Refused(
             f"{told['from']} is where they are to come from and to go to", "name two levels, with --from and --to"
         )
-    _refuse_gone(target, told["to"], context)
+    refuse_gone(target, told["to"], context)
     keys = _keys(command.keys, source, context)
     writes: list[Write] = []
     secrets: Secrets = {}
@@ -68,11 +68,11 @@ def _transfer(
     return Decision(Event(kind, tuple(writes), _params(told), secrets), told)
 
 
-def _refuse_gone(level: Level, shown: str, context: Context) -> None:
+def refuse_gone(level: Level, shown: str, context: Context) -> None:
     """Refuse to put anything where nobody reads it."""
     owner = level.partition("/")[2]
     if owner in context.cluster.deleted_groups or owner in context.cluster.removed:
-        raise Refused(f"{shown} is no level of anybody any more", "name another level with --to")
+        raise Refused(f"{shown} is no level of anybody any more", "name another level")
 
 
 def _keys(given: Sequence[str], level: Level, context: Context) -> list[str]:
@@ -101,7 +101,7 @@ def _same(context: Context, source: Level, target: Level, key: str, salt: bytes)
     """Return the writes by which a level says of a key what another one says."""
     registers = context.registers
     if settings.is_set(registers, key):
-        return _same_elements(registers, source, target, key), {}
+        return _same_elements(context, source, target, key), {}
     lane = settings.own_value(registers, source, key)
     assert lane is not None
     if not isinstance(lane.value, Secret):
@@ -113,18 +113,22 @@ def _same(context: Context, source: Level, target: Level, key: str, salt: bytes)
     return assign(context, target, key, lane.text, salt, secret=True)
 
 
-def _same_elements(registers: Registers, source: Level, target: Level, key: str) -> list[Write]:
+def _same_elements(context: Context, source: Level, target: Level, key: str) -> list[Write]:
+    registers = context.registers
     wanted = {
         element: settings.PRESENT if present else settings.KNOCKED_OUT
         for element, (present, _) in settings.own_elements(registers, source, key).items()
         # The cluster inherits nothing that could be knocked out.
         if present or target != CLUSTER
     }
-    before = settings.own_elements(registers, target, key)
     said = {element_path(target, key, element): value for element, value in sorted(wanted.items())}
-    gone = [element_path(target, key, element) for element in sorted(before.keys() - wanted.keys())]
+    gone = [path for path in settings.element_paths(registers, target, key) if path not in said]
     return [
-        *(replace(registers, path, value) for path, value in said.items() if not says(registers, path, value)),
+        *(
+            replace(registers, path, value)
+            for path, value in said.items()
+            if not says(registers, path, value) or not stays(context, path)
+        ),
         *(replace(registers, path, False) for path in gone),
     ]
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from cluster_store.core import commands, settings
-from cluster_store.core.decision import Context, Decision, replace, says, write_secret
+from cluster_store.core.decision import Context, Decision, replace, says, stays, write_secret
 from cluster_store.core.errors import NotFound, Refused
 from cluster_store.core.events import Event
 from cluster_store.core.registers import (
@@ -18,7 +18,6 @@ from cluster_store.core.registers import (
     Secrets,
     Write,
     element_path,
-    element_prefix,
     kind_path,
     machine_level,
     setting_path,
@@ -78,20 +77,20 @@ def assign(
     if settings.is_set(registers, key):
         if secret:
             raise Refused(f"{key} is a set of values, which cannot be secret", "use another key for the secret")
-        return _assign_set(registers, level, key, value), {}
+        return _assign_set(context, level, key, value), {}
     path = setting_path(level, key)
     lanes = registers.standing(path)
     if secret or any(isinstance(lane.value, Secret) for lane in lanes):
-        if len(lanes) == 1 and lanes[0].text == value:
+        if len(lanes) == 1 and lanes[0].text == value and stays(context, path):
             return [], {}
         write, secrets = write_secret(path, value, salt, context)
         return [write], secrets
-    if len(lanes) == 1 and lanes[0].value == value:
+    if len(lanes) == 1 and lanes[0].value == value and stays(context, path):
         return [], {}
     return [replace(registers, path, value)], {}
 
 
-def _assign_set(registers: Registers, level: Level, key: str, value: str) -> list[Write]:
+def _assign_set(context: Context, level: Level, key: str, value: str) -> list[Write]:
     try:
         wanted = msgspec.json.decode(value, type=list[msgspec.Raw])
     except msgspec.DecodeError as error:
@@ -99,15 +98,19 @@ def _assign_set(registers: Registers, level: Level, key: str, value: str) -> lis
             f"{key} is a set of values and cannot become {value[:60]}",
             "give a JSON array, or use 'add' and 'remove'",
         ) from error
-    elements = {bytes(element).decode() for element in wanted}
+    registers = context.registers
+    elements = sorted({bytes(element).decode() for element in wanted})
     own = settings.own_elements(registers, level, key)
-    writes = [
-        replace(registers, element_path(level, key, element), settings.PRESENT)
-        for element in sorted(elements)
-        if not own.get(element, (False, None))[0]
+    paths = {element_path(level, key, element): own.get(element, (False, None))[0] for element in elements}
+    gone = [path for path in settings.element_paths(registers, level, key) if path not in paths]
+    return [
+        *(
+            replace(registers, path, settings.PRESENT)
+            for path, is_there in paths.items()
+            if not is_there or not stays(context, path)
+        ),
+        *(replace(registers, path, False) for path in gone),
     ]
-    writes += [replace(registers, element_path(level, key, gone), False) for gone in sorted(own.keys() - elements)]
-    return writes
 
 
 def unset_setting(command: commands.UnsetSetting, context: Context) -> Decision:
@@ -126,7 +129,7 @@ def unset_setting(command: commands.UnsetSetting, context: Context) -> Decision:
 def blank(registers: Registers, level: Level, key: str) -> list[Write]:
     """Return the writes by which a level says nothing of a key any more; none where it says nothing."""
     if settings.is_set(registers, key):
-        return [replace(registers, path, False) for path, lanes in registers.under(element_prefix(level, key)) if lanes]
+        return [replace(registers, path, False) for path in settings.element_paths(registers, level, key)]
     if any(lane.value is not None for lane in registers.standing(setting_path(level, key))):
         return [replace(registers, setting_path(level, key), None)]
     return []
@@ -148,7 +151,7 @@ def add_elements(command: commands.AddElements, context: Context) -> Decision:
         writes.append(replace(registers, kind_path(key), settings.SET_KIND))
     for element in dict.fromkeys(command.elements):
         path = element_path(level, key, element)
-        if not says(registers, path, settings.PRESENT):
+        if not says(registers, path, settings.PRESENT) or not stays(context, path):
             writes.append(replace(registers, path, settings.PRESENT))
     return _settings_decision("ElementsAdded", writes, {}, level, context)
 
@@ -166,9 +169,9 @@ def remove_elements(command: commands.RemoveElements, context: Context) -> Decis
     for element in dict.fromkeys(command.elements):
         path = element_path(level, key, element)
         if element in inherited:
-            if not says(registers, path, settings.KNOCKED_OUT):
+            if not says(registers, path, settings.KNOCKED_OUT) or not stays(context, path):
                 writes.append(replace(registers, path, settings.KNOCKED_OUT))
-        elif own.get(element, (False, None))[0]:
+        elif own.get(element, (False, None))[0] or not stays(context, path):
             writes.append(replace(registers, path, False))
         else:
             raise NotFound(

@@ -15,6 +15,7 @@ from cluster_store.core.events import Event
 from cluster_store.core.limits import REPLACED_PER_WRITE_MAX
 from cluster_store.core.records import secret_hash
 from cluster_store.core.registers import Registers, Secret, Secrets, Write, WriteValue, rank
+from cluster_store.core.timers import Boot
 from cluster_store.core.types import Epoch, MachineId, Path
 
 
@@ -30,6 +31,8 @@ class Context(msgspec.Struct, frozen=True):
     epoch: Epoch
     #: What machines said of their platform versions when they were met last.
     heard: Mapping[MachineId, str] = {}
+    #: The clock since this host's start: what timers go by.
+    boot: Boot = Boot()
 
     @property
     def machine(self) -> Machine:
@@ -79,6 +82,12 @@ def says(registers: Registers, path: Path, value: str) -> bool:
     """Say whether all lanes of a register agree on a value. Where they do not, writing it settles the conflict."""
     lanes = registers.standing(path)
     return bool(lanes) and all(lane.value == value for lane in lanes)
+
+
+def stays(context: Context, path: Path) -> bool:
+    """Say whether nothing that stands in a register goes back by itself."""
+    timers = context.cluster.timers
+    return not timers.standing or all(timers.of(lane.id, path) is None for lane in context.registers.standing(path))
 
 
 def write_secret(path: Path, text: str, salt: bytes, context: Context) -> tuple[Write, Secrets]:

@@ -45,6 +45,8 @@ class Derived(msgspec.Struct, frozen=True):
     put: list[tuple[Path, Lane]]
     #: The lanes that it took away.
     taken: list[tuple[Path, RecordId]]
+    #: Those among them that are of secrets.
+    secrets_taken: list[tuple[Path, RecordId]]
 
 
 def actor_of(machine: MachineId, epoch: Epoch, branch: RecordId | str = "") -> bytes:
@@ -70,49 +72,52 @@ def derive(
     weak: bool,
 ) -> Derived:
     """Return what a record does, given the lanes that stand and its line's last change in each document."""
-    operations: dict[str, list[Operation]] = {}
-    sources: dict[str, list[Place]] = {}
+    #: Document -> its operations, and the places of what they delete.
+    parts: dict[str, tuple[list[Operation], list[Place]]] = {}
     taken: list[tuple[Path, RecordId]] = []
+    secrets_taken: list[tuple[Path, RecordId]] = []
     remaining: dict[Path, tuple[Lane, ...]] = {}
-    puts: list[tuple[Write, str, int]] = []
+    puts: list[tuple[Path, LaneValue, str, int]] = []
     for write in writes:
-        document = document_of(write.path)
-        steps = operations.setdefault(document, [])
-        lanes = standing(write.path)
-        if not isinstance(write.value, bool):
+        path, value = write.path, write.value
+        document = document_of(path)
+        steps, sources = parts.setdefault(document, ([], []))
+        lanes = standing(path)
+        if value is not True and value is not False:
             # The put comes first: the encoder is fastest at a put, and at a put and one delete.
-            puts.append((write, document, len(steps)))
-            steps.append(Put(lane_key(write.path, record), lane_text(write.value)))
+            puts.append((path, value, document, len(steps)))
+            steps.append(Put(lane_key(path, record), lane_text(value)))
         if lanes and write.replaced:
-            replaced = frozenset(write.replaced)
+            replaced = write.replaced if len(write.replaced) == 1 else frozenset(write.replaced)
             for lane in lanes:
                 if lane.id in replaced:
-                    steps.append(Delete(lane_key(write.path, lane.id), lane.place.op, lane.place.actor))
-                    sources.setdefault(document, []).append(lane.place)
-                    taken.append((write.path, lane.id))
-            lanes = tuple(lane for lane in lanes if lane.id not in replaced)
-        remaining[write.path] = lanes
+                    steps.append(Delete(lane_key(path, lane.id), lane.place.op, lane.place.actor))
+                    sources.append(lane.place)
+                    taken.append((path, lane.id))
+                    if isinstance(lane.value, Secret):
+                        secrets_taken.append((path, lane.id))
+            lanes = tuple([lane for lane in lanes if lane.id not in replaced])
+        remaining[path] = lanes
     changes, tips, firsts = {}, {}, {}
-    for document, steps in operations.items():
-        if not steps:
-            continue
-        before = tip(document)
-        past = sources.get(document, [])
-        last = max((place.last_op for place in past), default=0)
-        deps = {place.change for place in past}
-        if before is not None:
-            last = max(last, before.last_op)
-            deps.add(before.change)
-        seq = before.seq + 1 if before is not None else 1
-        change = encode_change(actor, seq, last + 1, sorted(deps), steps)
-        changes[document] = change
-        tips[document] = Tip(seq, change.hash, last + len(steps))
-        firsts[document] = last + 1
+    for document, (steps, sources) in parts.items():
+        if steps:
+            seq, first, deps = _next(tip(document), sources)
+            changes[document] = change = encode_change(actor, seq, first, deps, steps)
+            tips[document] = Tip(seq, change.hash, first + len(steps) - 1)
+            firsts[document] = first
     put = []
-    for write, document, index in puts:
-        assert not isinstance(write.value, bool)
+    for path, value, document, index in puts:
         place = Place(actor, firsts[document] + index, changes[document].hash, tips[document].last_op)
-        lane = Lane(record, write.value, hybrid, weak, place)
-        remaining[write.path] = (*remaining[write.path], lane)
-        put.append((write.path, lane))
-    return Derived(changes, tips, remaining, put, taken)
+        lane = Lane(record, value, hybrid, weak, place)
+        remaining[path] = (*remaining[path], lane)
+        put.append((path, lane))
+    return Derived(changes, tips, remaining, put, taken, secrets_taken)
+
+
+def _next(before: Tip | None, sources: Sequence[Place]) -> tuple[int, int, list[bytes]]:
+    """Return a change's number, that of its first operation, and what it depends on."""
+    seq, last, deps = (1, 0, []) if before is None else (before.seq + 1, before.last_op, [before.change])
+    for place in sources:
+        last = max(last, place.last_op)
+        deps.append(place.change)
+    return seq, last + 1, deps

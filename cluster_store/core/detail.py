@@ -6,9 +6,10 @@ from typing import Any
 
 from cluster_store.core.cluster import Cluster
 from cluster_store.core.history import FindEvent, describe, plain, to_json, write_to_json, written_to_json
-from cluster_store.core.naming import show_path
+from cluster_store.core.naming import iso_time, show_path
 from cluster_store.core.registers import Registers, Write, WriteValue, valid_path
 from cluster_store.core.state import Appended
+from cluster_store.core.timers import begun_by
 from cluster_store.core.types import RecordId
 
 
@@ -21,6 +22,7 @@ def detail(added: Appended, cluster: Cluster, registers: Registers, find: FindEv
     envelope = added.record.envelope
     found = to_json(added, cluster)
     found["text"] = describe(added, cluster)
+    found["timers"] = [{"kind": told.kind, "until": iso_time(told.until)} for told in begun_by(envelope.writes)]
     found["sealed"] = bool(added.record.seal)
     found["saw"] = [written_to_json(find(RecordId(one)), cluster) for one in envelope.after]
     found["writes"] = [_write(write, added, cluster, registers, find) for write in envelope.writes]

@@ -15,7 +15,7 @@ import orjson
 
 from cluster_store.core.cluster import Cluster, User
 from cluster_store.core.registers import Lane, LaneValue, Registers, Secret, winner
-from cluster_store.core.settings import PRESENT, SET_KIND
+from cluster_store.core.settings import PRESENT, SET_KIND, element_lane
 
 
 def digest(cluster: Cluster, registers: Registers) -> str:
@@ -61,10 +61,9 @@ def _settings(registers: Registers) -> Iterable[list[Any]]:
         if lane is not None and lane.value is not None and path.rpartition("/")[2] not in sets:
             yield [path, _plain(lane.value)]
     for path, lanes in registers.under("element/"):
-        present = [lane for lane in lanes if lane.value == PRESENT]
-        lane = winner(present or lanes)
+        lane = element_lane(lanes)
         if lane is not None and lane.value is not None and path.split("/")[-2] in sets:
-            yield [path, bool(present)]
+            yield [path, lane.value == PRESENT]
 
 
 def _wins(lanes: Iterable[Lane], value: str) -> bool:

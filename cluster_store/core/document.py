@@ -90,7 +90,7 @@ def encode_change(
         operations: at least one. Keys and values must be free of unpaired surrogates.
     """
     assert operations, "a change without operations would be a change about nothing"
-    ordered = tuple(deps) if len(deps) < 2 else tuple(sorted(dict.fromkeys(deps)))
+    ordered = tuple(deps) if len(deps) < 2 else tuple(sorted(set(deps)))
     body = b"".join(
         (
             _unsigned(len(ordered)),
@@ -237,6 +237,8 @@ def _unsigned(number: int) -> bytes:
     """Return a number as LEB128: seven bits a byte, the lowest first."""
     if number < 128:
         return _SMALL[number]
+    if number < 1 << 14:
+        return _SMALL_MORE[number & 127] + _SMALL[number >> 7]
     return _SMALL_MORE[number & 127] + _unsigned(number >> 7)
 
 

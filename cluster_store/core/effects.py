@@ -17,6 +17,7 @@ from cluster_store.core.commands import Command
 from cluster_store.core.document import Change
 from cluster_store.core.errors import ClusterStoreError
 from cluster_store.core.limits import (
+    ENVELOPE_BYTES_MAX,
     MESSAGE_RECORDS_MAX,
     NAME_CHARS_MAX,
     REASON_CHARS_MAX,
@@ -25,6 +26,7 @@ from cluster_store.core.limits import (
 )
 from cluster_store.core.records import SEAL_BYTES
 from cluster_store.core.state import Draft
+from cluster_store.core.timers import Boot
 from cluster_store.core.types import Epoch, MachineId, Path, RecordId
 
 PROTOCOL = 1
@@ -101,11 +103,16 @@ class Alive(Message, frozen=True):
     proof: Annotated[bytes, msgspec.Meta(max_length=SEAL_BYTES)]
 
 
-class Bye(Message, frozen=True):
-    """The sender closes the session: a word of connstatus and a sentence."""
+class Bye(Message, frozen=True, omit_defaults=True):
+    """The sender closes the session: a word of connstatus and a sentence.
+
+    A machine that was removed is shown the record that removed it: its envelope and its seal.
+    """
 
     state: _Word
     reason: _Reason
+    record: Annotated[bytes, msgspec.Meta(max_length=ENVELOPE_BYTES_MAX)] = b""
+    seal: Annotated[bytes, msgspec.Meta(max_length=SEAL_BYTES)] = b""
 
 
 AnyMessage = Hello | Records | Ack | CaughtUp | Twin | Alive | Bye
@@ -129,11 +136,13 @@ class Submit(msgspec.Struct, frozen=True):
     Attributes:
         now: wall clock, milliseconds.
         epoch: 8 random bytes, used where a new epoch has to begin.
+        boot: the clock since the host's start.
     """
 
     requests: list[Request]
     now: int
     epoch: Epoch
+    boot: Boot = Boot()
 
 
 class LinkUp(msgspec.Struct, frozen=True):
@@ -177,7 +186,13 @@ class LinkDown(msgspec.Struct, frozen=True):
     link: int
 
 
-Input = Submit | LinkUp | Received | LogRead | AppendDone | AppendFailed | LinkDown
+class Due(msgspec.Struct, frozen=True):
+    """The while that ``Later`` asked for has passed."""
+
+    link: int
+
+
+Input = Submit | LinkUp | Received | LogRead | AppendDone | AppendFailed | LinkDown | Due
 
 
 class LogRow(msgspec.Struct, frozen=True, gc=False):
@@ -230,6 +245,12 @@ class Read(msgspec.Struct, frozen=True):
     covered: dict[int, int]
 
 
+class Later(msgspec.Struct, frozen=True):
+    """Say ``Due`` for a link after ``limits.RELAY_PATIENCE_S`` and some jitter, unless it is gone by then."""
+
+    link: int
+
+
 class Close(msgspec.Struct, frozen=True):
     """Close a link: a word of connstatus and a sentence."""
 
@@ -250,4 +271,4 @@ class Noticed(msgspec.Struct, frozen=True):
     text: str
 
 
-Effect = Append | ApplyChanges | Reply | Send | Read | Close | Changed | Noticed
+Effect = Append | ApplyChanges | Reply | Send | Read | Later | Close | Changed | Noticed

@@ -9,6 +9,8 @@ import msgspec
 from cluster_store.core.registers import Secrets, Write
 
 _SETTINGS = ("setting/", "element/", "kind/")
+#: A change of settings may begin a timer, and ends those of what it replaces.
+_CHANGE = (*_SETTINGS, "timer/")
 
 #: Kind -> what the paths of its writes may begin with. A record that writes elsewhere is void: its label
 #: in the audit log would hide what it does. Part of record format 1.
@@ -32,18 +34,24 @@ KINDS: dict[str, tuple[str, ...]] = {
     "UserAdded": ("user/",),
     "UserChanged": ("user/",),
     "UserDeleted": ("user/",),
-    "SettingSet": _SETTINGS,
-    "SettingUnset": _SETTINGS,
-    "ElementsAdded": _SETTINGS,
-    "ElementsRemoved": _SETTINGS,
-    "SettingsCopied": _SETTINGS,
-    "SettingsMoved": _SETTINGS,
-    "SettingsDeleted": _SETTINGS,
-    "ConfigLoaded": _SETTINGS,
-    "ConfigCommitted": _SETTINGS,
-    "ConfigRolledBack": _SETTINGS,
-    "ConflictSettled": ("cluster/", "group/", "machine/", "user/", *_SETTINGS),
+    "SettingSet": _CHANGE,
+    "SettingUnset": _CHANGE,
+    "ElementsAdded": _CHANGE,
+    "ElementsRemoved": _CHANGE,
+    "SettingsCopied": _CHANGE,
+    "SettingsMoved": _CHANGE,
+    "SettingsDeleted": _CHANGE,
+    "ConfigLoaded": _CHANGE,
+    "ConfigCommitted": _CHANGE,
+    "ConfigRolledBack": _CHANGE,
+    "ConfigConfirmed": _CHANGE,
+    "ConfirmationTimedOut": ("setting/", "element/", "timer/"),
+    "SettingExpired": ("setting/", "element/", "timer/"),
+    "ConflictSettled": ("cluster/", "group/", "machine/", "user/", *_CHANGE),
 }
+
+#: What no person did, but a timer: weak, and able to take its own machine's lanes away only. Part of record format 1.
+TIMED_OUT = ("ConfirmationTimedOut", "SettingExpired")
 
 #: The kinds that can begin a feed.
 FIRST_KINDS = ("MachineInitialised", "EpochBegun")

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from cluster_store.core.cluster import Cluster
-from cluster_store.core.history import FindEvent, plain, written_to_json
+from cluster_store.core.history import FindEvent, plain, timer_to_json, written_to_json
 from cluster_store.core.naming import show_level
 from cluster_store.core.registers import (
     Lane,
@@ -21,8 +21,9 @@ from cluster_store.core.registers import (
     split_setting,
     winner,
 )
-from cluster_store.core.settings import KNOCKED_OUT, PRESENT, effective, is_set
-from cluster_store.core.types import Level, MachineId
+from cluster_store.core.settings import KNOCKED_OUT, PRESENT, effective, element_lane, is_set
+from cluster_store.core.timers import Timer, Timers, hiding
+from cluster_store.core.types import Level, MachineId, Path
 
 
 class Beaten(msgspec.Struct, frozen=True):
@@ -39,6 +40,10 @@ class Source(msgspec.Struct, frozen=True):
     #: The lane that counts there; its value is None where the key was unset.
     lane: Lane
     beaten: tuple[Beaten, ...]
+    #: What takes it back, unless somebody says otherwise; None where it stays.
+    timer: Timer | None = None
+    #: What stands there again then.
+    covers: tuple[Lane, ...] = ()
 
     @property
     def value(self) -> LaneValue:
@@ -82,33 +87,39 @@ def explain(registers: Registers, cluster: Cluster, machine: MachineId, key: str
     levels = cluster.levels_for(machine)
     value = effective(registers, levels, key)
     elements = is_set(registers, key)
-    stories = _element_stories(registers, levels, key) if elements else [_story(registers, levels, key)]
+    timers = cluster.timers
+    stories = _element_stories(registers, levels, key, timers) if elements else [_story(registers, levels, key, timers)]
     told = tuple(story for story in stories if story.sources)
     return Explanation(key, machine, value.value if value else None, elements, told)
 
 
-def _story(registers: Registers, levels: Sequence[Level], key: str) -> Story:
-    found = [(level, registers.standing(setting_path(level, key))) for level in levels]
-    return Story(None, tuple(_source(level, lanes, lanes) for level, lanes in found if lanes))
+def _story(registers: Registers, levels: Sequence[Level], key: str, timers: Timers) -> Story:
+    found = [(level, path := setting_path(level, key), registers.standing(path)) for level in levels]
+    return Story(None, tuple(_source(level, path, lanes, timers) for level, path, lanes in found if lanes))
 
 
-def _element_stories(registers: Registers, levels: Sequence[Level], key: str) -> Iterator[Story]:
+def _element_stories(registers: Registers, levels: Sequence[Level], key: str, timers: Timers) -> Iterator[Story]:
     stories: dict[str, list[Source]] = {}
     for level in levels:
         for path, lanes in registers.under(element_prefix(level, key)):
             parts = split_setting(path)
             if parts is not None and parts[2] is not None and lanes:
-                present = tuple(lane for lane in lanes if lane.value == PRESENT)
-                stories.setdefault(parts[2], []).append(_source(level, present or lanes, lanes))
+                stories.setdefault(parts[2], []).append(_source(level, path, lanes, timers))
     for element, sources in sorted(stories.items()):
         yield Story(element, tuple(sources))
 
 
-def _source(level: Level, candidates: tuple[Lane, ...], lanes: tuple[Lane, ...]) -> Source:
-    lane = winner(candidates)
+def _source(level: Level, path: Path, lanes: tuple[Lane, ...], timers: Timers) -> Source:
+    seen = timers.seen(path, lanes)
+    is_element = path.startswith("element/")
+    lane = element_lane(seen) if is_element else winner(seen)
     assert lane is not None
-    others = sorted((other for other in lanes if differing((lane, other))), key=rank, reverse=True)
-    return Source(level, lane, tuple(Beaten(other, _why(lane, other, candidates)) for other in others))
+    candidates = tuple(one for one in seen if one.value == PRESENT) if is_element and lane.value == PRESENT else seen
+    others = [one for one in seen if one.id != lane.id and hiding(one) is None and differing((lane, one))]
+    beaten = tuple(Beaten(one, _why(lane, one, candidates)) for one in sorted(others, key=rank, reverse=True))
+    timer = timers.of(lane.id, path)
+    covers = [one for one in lanes if timer is not None and one.id in timers.over.get(lane.id, ())]
+    return Source(level, lane, beaten, timer, tuple(sorted(covers, key=rank, reverse=True)))
 
 
 def _why(lane: Lane, other: Lane, candidates: tuple[Lane, ...]) -> str:
@@ -165,8 +176,8 @@ def _overridden_to_json(other: Source, source: Source | None, cluster: Cluster, 
 
 
 def source_to_json(source: Source, cluster: Cluster, find: FindEvent) -> dict[str, Any]:
-    """Return what a level says, by whom, and what that beat."""
-    return {
+    """Return what a level says, by whom, and what that beat; if it goes back by itself, when, and to what."""
+    shown = {
         "level": show_level(source.level, cluster),
         "value": plain(source.value),
         "written": written_to_json(find(source.lane.id), cluster),
@@ -175,3 +186,7 @@ def source_to_json(source: Source, cluster: Cluster, find: FindEvent) -> dict[st
             for beaten in source.beaten
         ],
     }
+    if source.timer is None:
+        return shown
+    covers = [{"value": plain(lane.value), **written_to_json(find(lane.id), cluster)} for lane in source.covers]
+    return {**shown, "timer": timer_to_json(source.timer, cluster), "covers": covers}

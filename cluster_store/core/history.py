@@ -15,9 +15,10 @@ from cluster_store.core.cluster import Cluster
 from cluster_store.core.errors import Malformed, StoreCorrupt
 from cluster_store.core.naming import SHORT_ID_DIGITS, counted, excerpt, iso_time, one_line, show_level, show_path
 from cluster_store.core.records import Envelope, decode, is_value
-from cluster_store.core.registers import Secret, Write, WriteValue, split_setting, valid_path
+from cluster_store.core.registers import Lane, Secret, Write, WriteValue, split_setting, valid_path
 from cluster_store.core.settings import KNOCKED_OUT
 from cluster_store.core.state import Appended
+from cluster_store.core.timers import PREFIX, Timer, begun_by, hiding
 from cluster_store.core.types import MachineId, RecordId
 
 #: Finds the event that wrote a lane.
@@ -196,7 +197,7 @@ def plain(value: WriteValue) -> Any:
 
 
 def _action(write: Write) -> str:
-    if write.value is False:
+    if write.value is False or (write.path.startswith("element/") and _hides(write)):
         return "remove"
     if write.value is None:
         return "unset"
@@ -205,19 +206,38 @@ def _action(write: Write) -> str:
     return "knock out" if write.value == KNOCKED_OUT else "add"
 
 
+def _hides(write: Write) -> bool:
+    """Say whether a write takes an element out for a while."""
+    return isinstance(write.value, str) and hiding(Lane(RecordId(""), write.value, 0, weak=False)) is not None
+
+
+def timer_to_json(timer: Timer, cluster: Cluster) -> dict[str, Any]:
+    """Return when a change goes back, why, and which machine sees to that."""
+    return {
+        "event": timer.event,
+        "kind": timer.told.kind,
+        "until": iso_time(timer.told.until),
+        "machine": cluster.hostname(timer.machine),
+    }
+
+
 # --- for people ---
+
+#: What is said of a change that goes back by itself.
+_LASTING = {"confirm": "to be confirmed", "expire": "for a while"}
 
 
 def describe(added: Appended, cluster: Cluster) -> str:
     """Return in words what an event did, on one line that is safe on a terminal."""
     envelope = added.record.envelope
     words = _WORDS.get(envelope.kind, _writes)
-    return ("void: " if added.void else "") + one_line(words(envelope, cluster))
+    begun = dict.fromkeys(_LASTING[told.kind] for told in begun_by(envelope.writes))
+    return ("void: " if added.void else "") + one_line(", ".join([words(envelope, cluster), *begun]))
 
 
 def _writes(envelope: Envelope, cluster: Cluster) -> str:
     """Say what was written, register by register, as far as a line allows."""
-    told = [write for write in envelope.writes if not write.path.startswith("kind/")]
+    told = [write for write in envelope.writes if not write.path.startswith(("kind/", PREFIX))]
     words = [_written(write, cluster) for write in told[:_NAMED_WRITES_MAX]]
     if len(told) > _NAMED_WRITES_MAX:
         words.append(f"{len(told) - _NAMED_WRITES_MAX} more")
@@ -309,6 +329,25 @@ def _rolled_back(envelope: Envelope, cluster: Cluster) -> str:
     return f"took back {told}: {_writes(envelope, cluster)}"
 
 
+def _confirmed(envelope: Envelope, cluster: Cluster) -> str:
+    events = envelope.params.get("events")
+    ids = [excerpt(str(one)[:SHORT_ID_DIGITS]) for one in events] if isinstance(events, list) else []
+    return f"confirmed {', '.join(ids)}: {_writes(envelope, cluster)}"
+
+
+def _timed_out(why: str) -> Callable[[Envelope, Cluster], str]:
+    """Return the words of a kind by which a timer took something back."""
+
+    def words(envelope: Envelope, _: Cluster) -> str:
+        event = excerpt(_parameter(envelope, "event")[:SHORT_ID_DIGITS])
+        keys = dict.fromkeys(_key(write) for write in envelope.writes if not write.path.startswith(PREFIX))
+        told = [excerpt(key) for key in keys][:_NAMED_WRITES_MAX]
+        more = [f"{len(keys) - len(told)} more"] * (len(keys) > len(told))
+        return f"{why}, so {event} goes back: {', '.join(told + more) or 'nothing of it was left'}"
+
+    return words
+
+
 def _settled(envelope: Envelope, cluster: Cluster) -> str:
     return f"settled: {_writes(envelope, cluster)}"
 
@@ -335,5 +374,8 @@ _WORDS: dict[str, Callable[[Envelope, Cluster], str]] = {
     "SettingsDeleted": _transferred("deleted"),
     "ConfigLoaded": _config_loaded,
     "ConfigRolledBack": _rolled_back,
+    "ConfigConfirmed": _confirmed,
+    "ConfirmationTimedOut": _timed_out("nobody confirmed it in time"),
+    "SettingExpired": _timed_out("its time is over"),
     "ConflictSettled": _settled,
 }

@@ -11,11 +11,12 @@ from typing import Any
 
 import msgspec
 
-from cluster_store.core.cluster import Cluster, read
+from cluster_store.core.cluster import Cluster
 from cluster_store.core.events import Event
 from cluster_store.core.history import plain
 from cluster_store.core.naming import show_level
 from cluster_store.core.registers import CLUSTER, Lane, Registers, Secret, Standing, split_setting
+from cluster_store.core.rules import read
 from cluster_store.core.settings import Value, effective, keys_under
 from cluster_store.core.types import Level, MachineId, Path, RecordId
 from cluster_store.core.values import unquote_part
@@ -63,9 +64,9 @@ class Foreseen:
 def impact(foreseen: Foreseen) -> list[Impact]:
     """Return whose effective values change, and how; machines that leave or come are no part of it."""
     found: dict[tuple[object, ...], Impact] = {}
-    touched = _touched(foreseen)
+    written = touched(foreseen)
     for machine in foreseen.cluster_before.machines:
-        changes = _changes(foreseen, machine, touched) if machine in foreseen.cluster_after.machines else []
+        changes = _changes(foreseen, machine, written) if machine in foreseen.cluster_after.machines else []
         if changes:
             alike = tuple((one.key, _said(one.old), _said(one.new), one.new and one.new.level) for one in changes)
             others = found[alike].machines if alike in found else ()
@@ -85,7 +86,7 @@ def compare(
     return found
 
 
-def _touched(foreseen: Foreseen) -> dict[Level, dict[str, None]]:
+def touched(foreseen: Foreseen) -> dict[Level, dict[str, None]]:
     """Return the keys that were written, by the level that they were written at."""
     found: dict[Level, dict[str, None]] = {}
     for path in foreseen.paths:
@@ -98,10 +99,10 @@ def _touched(foreseen: Foreseen) -> dict[Level, dict[str, None]]:
     return found
 
 
-def _changes(foreseen: Foreseen, machine: MachineId, touched: dict[Level, dict[str, None]]) -> list[Change]:
+def _changes(foreseen: Foreseen, machine: MachineId, written: dict[Level, dict[str, None]]) -> list[Change]:
     before = foreseen.cluster_before.levels_for(machine)
     after = foreseen.cluster_after.levels_for(machine)
-    keys = {key: None for level in {**dict.fromkeys(before), **dict.fromkeys(after)} for key in touched.get(level, ())}
+    keys = {key: None for level in {**dict.fromkeys(before), **dict.fromkeys(after)} for key in written.get(level, ())}
     moved = [level for level in before if level not in after], [level for level in after if level not in before]
     keys |= dict.fromkeys(keys_under(foreseen.before, moved[0]))
     keys |= dict.fromkeys(keys_under(foreseen.after, moved[1]))

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
-from cluster_store.core.causality import Line
+from cluster_store.core.aftermath import Known
 from cluster_store.core.cluster import Cluster
 from cluster_store.core.commands import Acknowledgement, SettleConflicts, Settlement, SettleSettings
-from cluster_store.core.conflicts import (
-    TWO_LIVES,
-    Conflict,
-    Problem,
-    acknowledged,
-    conflicts,
-    problems,
-    signs_of_two_lives,
-)
+from cluster_store.core.conflicts import Conflict, Problem, conflicts, problems
 from cluster_store.core.decide_conflicts import SETTINGS
 from cluster_store.core.errors import NotFound, Refused
 from cluster_store.core.hidden import Override, hidden_values, problem_of
-from cluster_store.core.naming import SHORT_ID_DIGITS, iso_time, show_level, show_path
+from cluster_store.core.naming import SHORT_ID_DIGITS, iso_time, one_line, show_path
+from cluster_store.core.past import FindSecret
+from cluster_store.core.redress import findings
 from cluster_store.core.registers import Registers, machine_level
 from cluster_store.core.state import Appended
-from cluster_store.core.types import RecordId
+from cluster_store.core.types import MachineId, RecordId
+
+#: How long after its time nobody wonders that a change has not gone back: its machine may be cut off, milliseconds.
+_OVERDUE_MS = 3600 * 1000
 
 
 class Inbox(msgspec.Struct, frozen=True):
@@ -37,25 +34,47 @@ class Inbox(msgspec.Struct, frozen=True):
     overrides: list[Override]
 
 
-def inbox(
-    cluster: Cluster,
-    registers: Registers,
-    lines: Iterable[Line],
-    voids: Iterable[Appended],
-    newest_first: Callable[[], Iterable[Appended]],
-) -> Inbox:
+def inbox(known: Known, voids: Iterable[Appended], secret: FindSecret) -> Inbox:
     """Return what waits for somebody to settle it.
 
     Args:
-        cluster: the read model of these registers.
-        registers: of every scope.
-        lines: all that the log holds.
+        known: the store.
         voids: the records that count for nothing.
-        newest_first: reads the log backwards.
+        secret: finds the texts of users as they were before.
     """
-    overrides = hidden_values(cluster, registers, newest_first())
-    found = problems(cluster, registers, lines, voids)
-    return Inbox(conflicts(registers), found + [problem_of(one, cluster) for one in overrides], overrides)
+    cluster, registers = known.cluster, known.registers
+    overrides = hidden_values(cluster, registers, known.newest_first())
+    found = [
+        *problems(cluster, registers, known.lines, voids),
+        *(problem_of(one, cluster) for one in overrides),
+        *findings(known, secret),
+    ]
+    return Inbox(conflicts(registers), found, overrides)
+
+
+def overdue(cluster: Cluster, now: int) -> list[Problem]:
+    """Return the changes that should have gone back by themselves: their machines are gone, or were not heard of since.
+
+    Args:
+        cluster: with its timers.
+        now: this machine's clock, milliseconds.
+    """
+    found = []
+    for timer in cluster.timers.standing:
+        gone = timer.machine not in cluster.machines
+        if gone or now > timer.told.until + _OVERDUE_MS:
+            event, name = timer.event[:SHORT_ID_DIGITS], one_line(cluster.hostname(timer.machine))
+            who = f"{name}, which is no member any more," if gone else name
+            text = (
+                f"{who} was to take {event} back, and nothing was heard of that: 'confirm {event}' lets it stay, "
+                f"'rollbackconfig {event}' takes it back from here"
+            )
+            found.append(
+                Problem(
+                    "overdue timer", text, timer.told.until, commands=(f"confirm {event}", f"rollbackconfig {event}")
+                )
+            )
+    return found
 
 
 def problem_to_json(problem: Problem) -> dict[str, Any]:
@@ -66,6 +85,8 @@ def problem_to_json(problem: Problem) -> dict[str, Any]:
         "since": iso_time(problem.since) if problem.since is not None else None,
         "path": problem.path or None,
         "events": list(problem.events),
+        "names": list(problem.names),
+        "commands": list(problem.commands),
     }
 
 
@@ -74,7 +95,6 @@ def resolve(
     found: Inbox,
     cluster: Cluster,
     registers: Registers,
-    lines: Iterable[Line],
     salt: bytes,
 ) -> SettleConflicts:
     """Return the command that settles what was named, by its path as printed and the event that is to count.
@@ -84,27 +104,28 @@ def resolve(
         Refused: the event is none of those to choose from, or one thing was named twice.
     """
     settlements: dict[str, Settlement] = {}
-    noted: list[Acknowledgement] = []
-    kept = list(lines)
+    noted: dict[MachineId, tuple[str, ...]] = {}
     for path, event in choices:
         settlement = _settlement(path, event, found, cluster, registers)
         if settlement is None:
-            noted.append(_acknowledgement(path, event, found, cluster, registers, kept))
+            machine, signs = _looked_into(path, event, found)
+            noted[machine] = (*noted.get(machine, ()), *signs)
         elif settlement.path in settlements:
             raise Refused(f"{path} was named twice", "name each once")
         else:
             settlements[settlement.path] = settlement
     of_settings = not noted and all(path.startswith(SETTINGS) for path in settlements)
     kind = SettleSettings if of_settings else SettleConflicts
-    return kind(settlements=tuple(settlements.values()), acknowledged=tuple(noted), salt=salt)
+    seen = tuple(Acknowledgement(machine=machine, signs=signs) for machine, signs in noted.items())
+    return kind(settlements=tuple(settlements.values()), acknowledged=seen, salt=salt)
 
 
 def _settlement(path: str, event: RecordId, found: Inbox, cluster: Cluster, registers: Registers) -> Settlement | None:
     """Return what settles a conflict or an override, None where nothing of these is open there."""
     for conflict in found.conflicts:
         if path in (conflict.path, show_path(conflict.path, cluster)):
-            standing = tuple(lane.id for lane in conflict.lanes)
-            _check(path, event, standing)
+            _check(path, event, tuple(lane.id for lane in conflict.lanes))
+            standing = tuple(lane.id for lane in registers.standing(conflict.path))
             return Settlement(path=conflict.path, event=event, standing=standing)
     for override in found.overrides:
         if path in (override.path, show_path(override.path, cluster)):
@@ -115,16 +136,14 @@ def _settlement(path: str, event: RecordId, found: Inbox, cluster: Cluster, regi
     return None
 
 
-def _acknowledgement(
-    path: str, event: RecordId, found: Inbox, cluster: Cluster, registers: Registers, lines: Iterable[Line]
-) -> Acknowledgement:
-    for machine, signs in signs_of_two_lives(registers, lines).items():
-        shown = show_level(machine_level(machine), cluster)
-        problem = next((one for one in found.problems if one.kind == TWO_LIVES and one.path == shown), None)
-        if problem is not None and path in (shown, machine_level(machine)):
-            _check(path, event, problem.events)
-            return Acknowledgement(machine=machine, signs=(*acknowledged(registers, machine), *signs))
-    raise NotFound(f"nothing is open at {path}", "'clustercheck' shows what is, and under which path")
+def _looked_into(path: str, event: RecordId, found: Inbox) -> tuple[MachineId, tuple[str, ...]]:
+    """Return of which machine what is acknowledged. Raises NotFound and Refused."""
+    there = [one for one in found.problems if one.signs and path in (one.path, machine_level(one.machine))]
+    if not there:
+        raise NotFound(f"nothing is open at {path}", "'clustercheck' shows what is, and under which path")
+    _check(path, event, list(dict.fromkeys(known for one in there for known in one.events)))
+    problem = next(one for one in there if event in one.events)
+    return problem.machine, problem.signs
 
 
 def _check(path: str, event: RecordId, known: Sequence[RecordId]) -> None:

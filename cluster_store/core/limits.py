@@ -28,6 +28,8 @@ PARAMS_BYTES_MAX = 256 * 1024
 PARAMS_BRACKETS_MAX = 256
 #: A comment is a few sentences. A user's name and the word for how it was authenticated are shorter.
 COMMENT_BYTES_MAX = 4096
+#: The longest timer, milliseconds: what is to go back by itself next year is forgotten by then.
+TIMER_MAX_MS = 366 * 24 * 3600 * 1000
 #: The end of the year 9999 in milliseconds: calendars stop there.
 TIME_MAX = 253_402_300_799_999
 #: The same as hybrid time, shifted by the 12 bits of the logical counter. Beyond it a record may only be one more than
@@ -40,10 +42,12 @@ HYBRID_MAX = TIME_MAX << 12
 NAME_CHARS_MAX = 253
 #: Ports where a machine listened before: whoever was away during the change looks there, or is looked for there.
 FORMER_PORTS_MAX = 4
+#: The commands of a draft are one event some day, and each keeps what stood in the registers that it writes.
+DRAFT_BYTES_MAX = 8 * ENVELOPE_BYTES_MAX
 #: A configuration file is read into memory whole.
 CONFIG_FILE_BYTES_MAX = 32 * 1024 * 1024
-#: What a backup says of itself: a dozen names, numbers and hashes.
-BACKUP_MANIFEST_BYTES_MAX = 64 * 1024
+#: What a backup says of itself: a dozen names, numbers and hashes, and as many again for each person's draft.
+BACKUP_MANIFEST_BYTES_MAX = 1024 * 1024
 #: One frame of a session: the largest envelope, its secrets, and room to spare.
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 #: A batch of records is gathered up to this many bytes, secrets included, before it is sent.
@@ -71,6 +75,9 @@ OUTBOX_MESSAGES_MAX = 64
 #: A peer that says no hello, or acknowledges nothing of what it was sent, for so many seconds loses the link. On the
 #: slowest line that carries the largest record in this time, 35 kB arrive in a second.
 PEER_PATIENCE_S = 240.0
+#: In a large fleet, how long the one of two linked machines that waits leaves it to others to bring the other one a
+#: record, seconds: longer than records take through the whole fleet.
+RELAY_PATIENCE_S = 1.0
 #: One line of the local socket: a loaded configuration file and its quoting.
 REQUEST_BYTES_MAX = 2 * CONFIG_FILE_BYTES_MAX
 #: Public keys of one user: every device of a person, twice over; each is compared at a login.

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from cluster_store.core.cluster import Cluster, read
+from cluster_store.core.cluster import Cluster
 from cluster_store.core.history import came_after
 from cluster_store.core.registers import Lane, Secret, Standing, Write
+from cluster_store.core.rules import read
 from cluster_store.core.state import Appended
 from cluster_store.core.types import MachineId, Path, RecordId
 

@@ -19,8 +19,8 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import orjson
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from nacl.bindings import crypto_sign_open
+from nacl.exceptions import BadSignatureError
 
 from cluster_store.core.errors import InvalidValue, Malformed
 from cluster_store.core.limits import (
@@ -140,15 +140,11 @@ def decode(data: bytes, seal: bytes) -> Record:
         raise Malformed(f"a record that is not JSON: {error}") from error
     if not canonical or not isinstance(plain, dict):
         raise Malformed("a record that is not in canonical form")
-    if _has_fraction(plain.get("params")):
-        raise Malformed("a record with a fraction, which another version could print in another way")
+    _check_fractions(plain.get("params"))
     version = plain.get("v")
     if isinstance(version, int) and version > FORMAT:
         raise FutureFormat(f"a record of format {version}; this version reads format {FORMAT}")
-    try:
-        envelope = _decoder.decode(data)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
-        raise Malformed(f"a record with a wrong shape: {error}") from error
+    envelope = _decode_envelope(data)
     if len(plain) != len(Envelope.__struct_fields__):
         raise Malformed("a record that leaves fields out")
     return Record(envelope, data, seal, record_id(data, seal))
@@ -159,6 +155,18 @@ def _check_outline(data: bytes) -> None:
     params = bytes(_outline.decode(data).params)
     if len(params) > PARAMS_BYTES_MAX or params.count(b"[") + params.count(b"{") > PARAMS_BRACKETS_MAX:
         raise Malformed(f"a record with over {PARAMS_BYTES_MAX} bytes or {PARAMS_BRACKETS_MAX} brackets of parameters")
+
+
+def _decode_envelope(data: bytes) -> Envelope:
+    try:
+        return _decoder.decode(data)
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+        raise Malformed(f"a record with a wrong shape: {error}") from error
+
+
+def _check_fractions(params: object) -> None:
+    if params and _has_fraction(params):
+        raise Malformed("a record with a fraction, which another version could print in another way")
 
 
 def _has_fraction(value: object) -> bool:
@@ -172,6 +180,22 @@ def sealed_message(envelope: Envelope, data: bytes) -> bytes:
     return _SEAL_CONTEXT + b"\0" + envelope.cluster.encode() + b"\0" + sha256(data).digest()
 
 
+def written(envelope: Envelope) -> Record:
+    """Return a new record without its seal.
+
+    Raises:
+        InvalidValue: text that is not Unicode.
+        Malformed: other machines would drop it.
+    """
+    data = encode(envelope)
+    # In canonical form it is by now; the rest of what ``decode`` asks for shows here, before anybody signs it.
+    if len(data) > _SMALL_BYTES:
+        _check_outline(data)
+    _check_fractions(envelope.params)
+    _decode_envelope(data)
+    return Record(envelope, data, b"", record_id(data, b""))
+
+
 def seal_record(record: Record, sign: Callable[[bytes], bytes]) -> Record:
     """Return the record with a seal; its id changes with it."""
     seal = sign(sealed_message(record.envelope, record.data))
@@ -180,25 +204,24 @@ def seal_record(record: Record, sign: Callable[[bytes], bytes]) -> Record:
 
 def seal_is_valid(record: Record, public_key: bytes) -> bool:
     """Check a record's seal against the raw ed25519 key of its author."""
-    try:
-        _public_key(public_key).verify(record.seal, sealed_message(record.envelope, record.data))
-    except InvalidSignature:
-        return False
-    return True
+    return _is_signed(record.seal, sealed_message(record.envelope, record.data), public_key)
 
 
 @lru_cache(maxsize=4096)
 def signature_is_valid(signature: bytes, message: bytes, public_key: bytes) -> bool:
     """Say whether a machine signed a message with its identity key (32 bytes)."""
+    return _is_signed(signature, message, public_key)
+
+
+def _is_signed(signature: bytes, message: bytes, public_key: bytes) -> bool:
+    # The library reads so many bytes of each, whether or not they are there.
+    if len(signature) != SEAL_BYTES or len(public_key) != KEY_BYTES:
+        return False
     try:
-        _public_key(public_key).verify(signature, message)
-    except (InvalidSignature, ValueError):
+        crypto_sign_open(signature + message, public_key)
+    except BadSignatureError:
         return False
     return True
-
-
-def _public_key(raw: bytes) -> Ed25519PublicKey:
-    return Ed25519PublicKey.from_public_bytes(raw)
 
 
 def machine_id(public_key: bytes) -> MachineId:
@@ -219,15 +242,23 @@ def fault(envelope: Envelope) -> str:
     if len(envelope.after) > AFTER_MAX:
         return f"names {len(envelope.after)} predecessors; the limit is {AFTER_MAX}"
     for text in (envelope.comment, envelope.user, envelope.auth):
-        if len(text.encode()) > COMMENT_BYTES_MAX:
+        if _is_over(text, COMMENT_BYTES_MAX):
             return f"its comment or user is over {COMMENT_BYTES_MAX} bytes"
     if not envelope.hybrid or envelope.time > TIME_MAX:
         return "its time is outside the calendar"
     if len(envelope.writes) > WRITES_PER_EVENT_MAX:
         return f"writes {len(envelope.writes)} registers; the limit is {WRITES_PER_EVENT_MAX}"
-    if len({write.path for write in envelope.writes}) != len(envelope.writes):
+    if len(envelope.writes) > 1 and len({write.path for write in envelope.writes}) != len(envelope.writes):
         return "writes one register twice"
-    return next(filter(None, map(_write_fault, envelope.writes)), "")
+    for write in envelope.writes:
+        if reason := _write_fault(write):
+            return reason
+    return ""
+
+
+def _is_over(text: str, size: int) -> bool:
+    # A character has four bytes at most: nearly all text is too short to be worth encoding.
+    return 4 * len(text) > size and len(text.encode()) > size
 
 
 def _write_fault(write: Write) -> str:
@@ -236,7 +267,7 @@ def _write_fault(write: Write) -> str:
     if not valid_path(write.path):
         return f"writes to {write.path[:80]!r}, which is no register"
     if isinstance(write.value, str):
-        if len(write.value.encode()) > VALUE_BYTES_MAX:
+        if _is_over(write.value, VALUE_BYTES_MAX):
             return f"the value of {write.path} is over {VALUE_BYTES_MAX} bytes"
         if not is_value(write.value):
             return f"the value of {write.path} is not JSON, or nested over {JSON_DEPTH_MAX} deep"

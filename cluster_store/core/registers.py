@@ -31,7 +31,7 @@ SHARDS = 16
 _PART = r"[A-Za-z0-9._~!$&'()*+,;=:@%-]+"
 _LEVEL = rf"(?:cluster|group/{_PART}|machine/{_PART})"
 _PATH = re.compile(
-    rf"(?:(?:cluster|user|kind|announced)/{_PART}|(?:group|machine)/{_PART}/{_PART}"
+    rf"(?:(?:cluster|user|kind|announced)/{_PART}|(?:group|machine|timer)/{_PART}/{_PART}"
     rf"|setting/{_LEVEL}/{_PART}|element/{_LEVEL}/{_PART}/{_PART})"
 )
 
@@ -133,6 +133,7 @@ def differing(lanes: Iterable[Lane]) -> bool:
     return len({msgspec.json.encode(lane.value) for lane in lanes}) > 1
 
 
+@lru_cache(maxsize=1 << 14)
 def valid_path(path: str) -> bool:
     """Say whether a path addresses a register of format 1: a known shape, parts as ``quote_part`` writes them."""
     if len(path) > PATH_BYTES_MAX or _PATH.fullmatch(path) is None:

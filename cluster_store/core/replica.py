@@ -20,8 +20,9 @@ from cluster_store.core import commands, decide
 from cluster_store.core.admission import Incoming, Run, Wait, admit, needs_of, split
 from cluster_store.core.authoring import author
 from cluster_store.core.causality import told
-from cluster_store.core.cluster import Cluster, read
+from cluster_store.core.cluster import Cluster
 from cluster_store.core.decision import Context, Decision
+from cluster_store.core.dismissal import Dismissals
 from cluster_store.core.effects import (
     PROTOCOL,
     Ack,
@@ -34,6 +35,7 @@ from cluster_store.core.effects import (
     CaughtUp,
     Changed,
     Close,
+    Due,
     Effect,
     Hello,
     Input,
@@ -56,10 +58,11 @@ from cluster_store.core.errors import ClusterStoreError, Malformed, Refused
 from cluster_store.core.limits import REASON_CHARS_MAX
 from cluster_store.core.naming import show_removal
 from cluster_store.core.registers import CLUSTER
+from cluster_store.core.rules import read
 from cluster_store.core.state import Draft, Facts, Needs, State
-from cluster_store.core.sync import Gate, Session, hello_fault
+from cluster_store.core.sync import Gate, Session, hello_fault, share_out
 from cluster_store.core.twins import Twins
-from cluster_store.core.types import Epoch, Level, MachineId
+from cluster_store.core.types import Epoch, Level, MachineId, RecordId
 
 _ALONE = "it stands alone in a moment, with the settings that it had: try again then"
 
@@ -109,6 +112,9 @@ class Replica:
         #: What machines said of their platform versions in their last hellos.
         self.heard: dict[MachineId, str] = {}
         self.twins = Twins(state.me, instance, sign)
+        self.dismissals = Dismissals()
+        #: Up to which position of this log peers have everything, as far as was seen since this process began.
+        self.reached: dict[MachineId, int] = {}
         self._reason = reason
         self._sign = sign
         self._cluster = (-1, Cluster())
@@ -128,10 +134,13 @@ class Replica:
         needs = Needs({CLUSTER})
         if CLUSTER not in self.state.scopes:
             return needs
-        for machine in self.cluster.machines.values():
-            if machine.detached:
-                needs.records.add(machine.detached)
-        for key in (self.state.me, *(session.peer for session in self.sessions.values())):
+        if isinstance(given, AppendDone) and not self.sessions:
+            return Needs()
+        needs.records.update(self.cluster.detachments)
+        peers = [session.peer for session in self.sessions.values()]
+        if isinstance(given, LinkUp):
+            peers.append(given.peer)
+        for key in (self.state.me, *peers):
             if key in self.cluster.removed:
                 needs.records.add(self.cluster.removed[key].record)
         if isinstance(given, Submit):
@@ -143,6 +152,8 @@ class Replica:
     def _needs_of_requests(self, given: Submit, needs: Needs) -> None:
         for request in given.requests:
             needs.scopes.update(decide.scopes_of(request.command, self.cluster, self.state.me))
+            if isinstance(request.command, commands.TakeBack):
+                needs.records.add(RecordId(request.command.event))
         rearranging = any(not isinstance(one.command, commands.SettingCommand) for one in given.requests[:-1])
         if rearranging and not self.state.missing(needs):
             # A command can change which levels those behind it are about: only deciding them all shows.
@@ -189,13 +200,20 @@ class Replica:
         if isinstance(given, AppendFailed):
             return self._append_failed(given.error)
         if isinstance(given, LogRead):
+            if self.dismissals.is_waiting(given.link):
+                return self.dismissals.show(given.link, given.rows)
             session = self._session(given.link)
             return session.read(given.after, given.rows, self.state) if session else []
         if isinstance(given, LinkUp):
             return self._link_up(given)
+        if isinstance(given, Due):
+            session = self._session(given.link)
+            return session.due(self.state) if session else []
         assert isinstance(given, LinkDown)
         self.sessions.pop(given.link, None)
         self._split.pop(given.link, None)
+        share_out(self.sessions.values(), self.cluster, self.state.me)
+        self.dismissals.forget(given.link)
         return []
 
     def _session(self, link: int) -> Session | None:
@@ -229,9 +247,10 @@ class Replica:
         unsealed = 0
         for index, request in enumerate(requests):
             context = self._context(draft, request, given)
-            scopes = decide.scopes_of(request.command, context.cluster, self.state.me)
-            if any(scope not in self.state.scopes for scope in scopes):
-                raise _NotLoaded(scopes)
+            if draft.rearranges:
+                scopes = decide.scopes_of(request.command, context.cluster, self.state.me)
+                if any(scope not in self.state.scopes for scope in scopes):
+                    raise _NotLoaded(scopes)
             try:
                 decision = self._decide(draft, request, context)
                 if decision.event is None:
@@ -252,7 +271,8 @@ class Replica:
 
     def _context(self, draft: Draft, request: Request, given: Submit) -> Context:
         cluster = read(draft) if draft.rearranges else self.cluster
-        return Context(draft, cluster, self.state.me, request.user, given.now, given.epoch, self.heard)
+        me = self.state.me
+        return Context(draft, cluster, me, request.user, given.now, given.epoch, self.heard, given.boot)
 
     def _decide(self, draft: Draft, request: Request, context: Context) -> Decision:
         left = context.cluster.departure(self.state.me)
@@ -284,7 +304,7 @@ class Replica:
         self.state.absorb(draft)
         effects: list[Effect] = [ApplyChanges(draft.changes)] if draft.changes else []
         effects += pending.replies
-        rows = rows_of(draft)
+        rows = rows_of(draft) if self.sessions else []
         for link in sorted(self.sessions):
             session = self._session(link)
             assert session is not None
@@ -323,8 +343,8 @@ class Replica:
     def _link_up(self, given: LinkUp) -> list[Effect]:
         removed = self.cluster.removed.get(given.peer)
         if removed is not None:
-            return self._refuse(given.link, "removed", show_removal(removed))
-        self.sessions[given.link] = Session(given.link, given.peer)
+            return self.dismissals.turn_away(given.link, removed, self.state)
+        self.sessions[given.link] = Session(given.link, given.peer, self.reached)
         return [Send(given.link, self._hello(given.now))]
 
     def _hello(self, now: int) -> Hello:
@@ -350,7 +370,7 @@ class Replica:
         if isinstance(message, Hello):
             return self._greeted(session, message, given.now)
         if isinstance(message, Bye):
-            return [Close(given.link, message.state, message.reason or "the peer ended the link without a reason")]
+            return self.dismissals.heed(given.link, message, Draft(self.state), self.cluster)
         if session.hello is None:
             return self._refuse(given.link, "dropped", "the peer spoke before it said hello")
         if isinstance(message, Records):
@@ -374,6 +394,7 @@ class Replica:
         if refusal is not None:
             return self._refuse(session.link, *refusal)
         session.greet(hello, self.state)
+        share_out(self.sessions.values(), self.cluster, self.state.me)
         return [
             *self.twins.greeted(session.link, hello, self.cluster.hostname(session.peer), now),
             *session.proceed(self.state),

@@ -9,7 +9,15 @@ from __future__ import annotations
 import msgspec
 
 from cluster_store.core.cluster import ROLES
-from cluster_store.core.commands import ChangePassword, Command, RollBackConfig, SettingCommand, SettleSettings
+from cluster_store.core.commands import (
+    ChangePassword,
+    Command,
+    CommitConfig,
+    ConfirmConfig,
+    RollBackConfig,
+    SettingCommand,
+    SettleSettings,
+)
 from cluster_store.core.errors import Refused
 
 GUEST, OPERATOR, ADMINISTRATOR = ROLES
@@ -17,9 +25,11 @@ GUEST, OPERATOR, ADMINISTRATOR = ROLES
 #: Operations of the daemon that change nothing.
 _READING = ("status", "connstatus", "whoami")
 #: Operations that bring a command, which is looked at by itself.
-_BRINGING = ("submit",)
+_BRINGING = ("submit", "stage", "commit")
+#: Operations on whoever's own draft it is.
+_DRAFTING = ("unstage",)
 #: The commands of operators.
-_SETTINGS = (SettingCommand, RollBackConfig, SettleSettings)
+_SETTINGS = (SettingCommand, CommitConfig, ConfirmConfig, RollBackConfig, SettleSettings)
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -36,7 +46,9 @@ class Caller(msgspec.Struct, frozen=True):
 
 def check_operation(operation: str, caller: Caller) -> None:
     """Raise Refused where a role may not ask for an operation of the daemon."""
-    if operation not in (*_READING, *_BRINGING):
+    if operation in _DRAFTING:
+        require(OPERATOR, caller, f"'{operation}'")
+    elif operation not in (*_READING, *_BRINGING):
         require(ADMINISTRATOR, caller, f"'{operation}'")
 
 

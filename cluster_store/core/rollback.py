@@ -10,7 +10,7 @@ others have.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -26,7 +26,7 @@ from cluster_store.core.registers import (
     split_setting,
     winner,
 )
-from cluster_store.core.settings import PRESENT
+from cluster_store.core.settings import element_lane
 from cluster_store.core.state import Appended
 from cluster_store.core.types import Path, RecordId
 from cluster_store.core.values import unquote_part
@@ -37,6 +37,8 @@ ReadLog = Callable[[], Iterable[Appended]]
 FindSalted = Callable[[Path, RecordId], tuple[bytes, str] | None]
 
 _SETTINGS = ("setting/", "element/", "kind/")
+#: A change of settings may begin and end timers; when it is taken back they do not begin again.
+_ABOUT = (*_SETTINGS, "timer/")
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -77,8 +79,9 @@ class _Written(msgspec.Struct, frozen=True, gc=False):
 
 def can_be_taken_back(added: Appended) -> bool:
     """Say whether an event counts and wrote settings alone; what it did to the membership cannot be taken back."""
-    writes = added.record.envelope.writes
-    return not added.void and bool(writes) and all(write.path.startswith(_SETTINGS) for write in writes)
+    paths = [write.path for write in added.record.envelope.writes]
+    of_settings = any(path.startswith(_SETTINGS) for path in paths) and all(path.startswith(_ABOUT) for path in paths)
+    return of_settings and not added.void
 
 
 def plan(
@@ -93,10 +96,11 @@ def plan(
         secret: finds the secrets' values of before.
         force: take back also what was changed again later.
     """
-    picked = [added for added in log() if chosen(added)]
+    picked = _with_confirmations(log, [added for added in log() if chosen(added)])
     events = tuple(filter(can_be_taken_back, picked))
     back = frozenset(added.record.id for added in events)
-    paths = {write.path: None for added in events for write in added.record.envelope.writes}
+    written_to = (write.path for added in events for write in added.record.envelope.writes)
+    paths = {path: None for path in written_to if path.startswith(_SETTINGS)}
     written = _written(log, paths)
     later = _later(log, events, written)
     changes: list[Change] = []
@@ -134,11 +138,21 @@ def plan(
     )
 
 
+def _with_confirmations(log: ReadLog, picked: list[Appended]) -> list[Appended]:
+    """Return events with those that confirmed them and nothing else: these are no later changes."""
+    ids = {added.record.id for added in picked}
+    return [added for added in log() if added.record.id in ids or _confirms(added, ids)] if ids else picked
+
+
+def _confirms(added: Appended, events: Container[RecordId]) -> bool:
+    envelope = added.record.envelope
+    about = envelope.params.get("events") if envelope.kind == "ConfigConfirmed" else None
+    return isinstance(about, list) and bool(about) and all(isinstance(one, str) and one in events for one in about)
+
+
 def best(path: Path, lanes: Iterable[Lane]) -> Lane | None:
     """Return the lane that is a register's value; of a set's element one that adds goes first."""
-    standing = tuple(lanes)
-    present = [lane for lane in standing if lane.value == PRESENT] if path.startswith("element/") else []
-    return winner(present or standing)
+    return element_lane(lanes) if path.startswith("element/") else winner(lanes)
 
 
 def value_of(lane: Lane | None) -> LaneValue:

@@ -16,7 +16,9 @@ from cluster_store.core.registers import (
     split_setting,
     winner,
 )
-from cluster_store.core.types import Level
+from cluster_store.core.timers import hiding
+from cluster_store.core.types import Level, Path
+from cluster_store.core.values import unquote_part
 
 #: JSON text of the register that makes a key a set.
 SET_KIND = '"set"'
@@ -55,11 +57,31 @@ def own_elements(registers: Registers, level: Level, key: str) -> dict[str, tupl
     elements = {}
     for path, lanes in registers.under(element_prefix(level, key)):
         parts = split_setting(path)
-        present = [lane for lane in lanes if lane.value == PRESENT]
-        chosen = winner(present or lanes)
+        chosen = element_lane(lanes)
         if parts is not None and parts[2] is not None and chosen is not None and chosen.value is not None:
-            elements[parts[2]] = (bool(present), chosen)
+            elements[parts[2]] = (chosen.value == PRESENT, chosen)
     return elements
+
+
+def element_paths(registers: Registers, level: Level, key: str) -> list[Path]:
+    """Return the registers of elements of a set of which a level keeps anything, sorted by element."""
+    found = [path for path, lanes in registers.under(element_prefix(level, key)) if lanes]
+    return sorted(found, key=lambda path: unquote_part(path.rpartition("/")[2]))
+
+
+def element_lane(lanes: Iterable[Lane]) -> Lane | None:
+    """Return the lane of an element's register that counts: of those that none of the others hides one that adds.
+
+    Of a lane that hides others the value is what it says itself: that the element is left out, or nothing.
+    """
+    standing = tuple(lanes)
+    hidden = {event for lane in standing if (known := hiding(lane)) is not None for event in known.hides}
+    seen = [lane for lane in standing if lane.id not in hidden]
+    chosen = winner([lane for lane in seen if lane.value == PRESENT] or seen)
+    known = hiding(chosen) if chosen is not None else None
+    if chosen is None or known is None:
+        return chosen
+    return msgspec.structs.replace(chosen, value=KNOCKED_OUT if known.knocks_out else None)
 
 
 def is_kept(registers: Registers, level: Level, key: str) -> bool:

@@ -245,6 +245,7 @@ class Draft:
         self.changes: dict[str, list[Change]] = {}
         self.put: dict[tuple[Path, RecordId], Lane] = {}
         self.taken: list[tuple[Path, RecordId]] = []
+        self.secrets_taken: list[tuple[Path, RecordId]] = []
         self.secrets: dict[RecordId, Secrets] = {}
         #: Whether a register was written that is no setting: the read model is another then.
         self.rearranges = False
@@ -292,7 +293,7 @@ class Draft:
         """Return the removals in a record's causal past."""
         if not self.state.removals and not self.removals:
             return NO_REMOVALS
-        past = [parent, *(self.fact(seen) for seen in record.envelope.after)]
+        past = (parent, *(self.fact(seen) for seen in record.envelope.after))
         return NO_REMOVALS.union(*(self.removals_at(fact.line, fact.seq) for fact in past if fact is not None))
 
     def add(
@@ -327,8 +328,8 @@ class Draft:
         self.records.append(Appended(self.position, line.number, record, void, learnt))
         if not self.cluster:
             self.cluster = record.id
-        told = past.union(removal) if not void else past
-        if told != self.removals_at(line.number, envelope.seq):
+        told = past.union(removal) if removal and not void else past
+        if told and told != self.removals_at(line.number, envelope.seq):
             known = self.removals.get(line.number) or self.state.removals.get(line.number, ())
             self.removals[line.number] = (*known, (envelope.seq, told))
         self._note_followed(record, line)
@@ -382,8 +383,13 @@ class Draft:
             weak=envelope.weak,
         )
         self.lanes.update(derived.lanes)
-        self.rearranges = self.rearranges or not all(path.startswith(_SETTINGS) for path in derived.lanes)
-        self._attach_secrets(record.id)
+        if not self.rearranges:
+            for path in derived.lanes:
+                if not path.startswith(_SETTINGS):
+                    self.rearranges = True
+                    break
+        if record.id in self.secrets:
+            self._attach_secrets(record.id)
         for document, change in derived.changes.items():
             self.changes.setdefault(document, []).append(change)
             self.tips[document, actor] = derived.tips[document]
@@ -392,10 +398,11 @@ class Draft:
         for path, lane_id in derived.taken:
             if self.put.pop((path, lane_id), None) is None:
                 self.taken.append((path, lane_id))
+        self.secrets_taken += derived.secrets_taken
 
     def _attach_secrets(self, record: RecordId) -> None:
         """Give the new lanes of secrets their texts: users are read from them."""
-        for path in self.secrets.get(record, {}):
+        for path in self.secrets[record]:
             self.lanes[Path(path)] = tuple(self.with_text(Path(path), lane) for lane in self.lanes[Path(path)])
 
     def with_text(self, path: Path, lane: Lane) -> Lane:

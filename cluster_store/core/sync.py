@@ -12,20 +12,23 @@ Invariants kept here:
 3. Where only this side knows of one, it sends its log up to that record, takes nothing, and closes when the
    peer has it. A detached machine thereby learns that it is, and of what it missed until then.
 4. A removal that is written or learnt while the conversation goes on is delivered in the same way, and ends it.
+5. In a large fleet most sides let others be first with what is new, but not for long: whatever the peer does not have
+   by then goes out.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
 from cluster_store.core.causality import Leaf, cover, leaf_of
 from cluster_store.core.cluster import Cluster, Machine
-from cluster_store.core.effects import PROTOCOL, Ack, CaughtUp, Close, Effect, Hello, LogRow, Read, Records, Send
+from cluster_store.core.effects import PROTOCOL, Ack, CaughtUp, Close, Effect, Hello, Later, LogRow, Read, Records, Send
 from cluster_store.core.limits import BATCH_BYTES_TARGET, BATCH_RECORDS_MAX
 from cluster_store.core.naming import show_removal
+from cluster_store.core.overlay import FULL_MESH_MAX, pushed_to
 from cluster_store.core.state import Needs, State
 from cluster_store.core.types import Epoch, MachineId, RecordId
 
@@ -44,9 +47,11 @@ class Gate(Enum):
 class Session:
     """The state of one conversation. Methods return effects; nothing here touches the outside."""
 
-    def __init__(self, link: int, peer: MachineId) -> None:
+    def __init__(self, link: int, peer: MachineId, reached: dict[MachineId, int] | None = None) -> None:
         self.link = link
         self.peer = peer
+        #: Takes in up to which position of this log the peer has everything, durably.
+        self._reached = {} if reached is None else reached
         self.hello: Hello | None = None
         #: Whether the peer's hello lists a detachment of either side.
         self.calls_detached = False
@@ -76,6 +81,11 @@ class Session:
         self.standing_records: tuple[RecordId, ...] = ()
         #: How the conversation ends where they close it: a word of connstatus and a sentence.
         self.parting = ("detached", "detached")
+        #: Whether this side lets others be first. The position up to which what is new may go out all the same, and the
+        #: one up to which it may when that is due; None where nothing is held back.
+        self.patient = False
+        self.ripe = 0
+        self.ripening: int | None = None
 
     def heed(self, cluster: Cluster, me: MachineId) -> None:
         """Take in who is detached or removed by now."""
@@ -165,7 +175,7 @@ class Session:
     def limit(self, state: State) -> int | None:
         """Return the position up to which records may go out, None for all."""
         if self.gate(state) is Gate.OPEN:
-            return None
+            return None if self.ripening is None else self.ripe
         facts = [state.fact(record) for record in self._standing(state)]
         return max((fact.position for fact in facts if fact is not None), default=0)
 
@@ -192,6 +202,8 @@ class Session:
                 self.reading = True
                 return [Read(self.link, None, self._sendable(state))]
         limit = self.limit(state)
+        if self.position == state.position and not self.in_flight and not self.held:
+            self._reached[self.peer] = state.position
         if self.position < state.position and (limit is None or self.position < limit):
             self.reading = True
             return [Read(self.link, self.position, {})]
@@ -231,6 +243,8 @@ class Session:
         """Send what has just become durable, if the peer has everything before it and room."""
         if not rows or self.hello is None:
             return self.proceed(state)
+        if self.patient and self.caught_up_sent and self.caught_up_received:
+            return [*self._hold_back(rows), *self.proceed(state)]
         live = self.position == rows[0].position - 1 and not self.reading and not self.is_full
         # More than a batch is read back from the log, piece by piece: a frame has a bound.
         live = live and len(rows) <= BATCH_RECORDS_MAX and sum(row.item.size for row in rows) <= BATCH_BYTES_TARGET
@@ -238,6 +252,24 @@ class Session:
             self.position = rows[-1].position
             return [*self._send(rows, state), *self.proceed(state)]
         return self.proceed(state)
+
+    def _hold_back(self, rows: list[LogRow]) -> list[Effect]:
+        """Leave it to others to bring the peer these rows, for a while that begins now or with the next such while."""
+        if self.ripening is not None:
+            return []
+        self.ripe, self.ripening = rows[0].position - 1, rows[-1].position
+        return [Later(self.link)]
+
+    def due(self, state: State) -> list[Effect]:
+        """Send what was held back and nobody has brought the peer."""
+        if self.ripening is None:
+            return []
+        if self.position is not None and not self.reading and self._lacks_nothing(state):
+            self.position = state.position
+        self.ripe, newest = self.ripening, state.position
+        self.ripening = newest if self.position != newest and newest > self.ripe else None
+        again: list[Effect] = [Later(self.link)] if self.ripening is not None else []
+        return [*again, *self.proceed(state)]
 
     def _send(self, rows: list[LogRow], state: State) -> list[Effect]:
         lacking = []
@@ -296,6 +328,14 @@ class Session:
         """Return how many records the peer said it has that are not here."""
         here = _newest(state)
         return sum(max(0, leaf.seq - here.get((leaf.machine, leaf.epoch), 0)) for leaf in self.unknown)
+
+
+def share_out(sessions: Iterable[Session], cluster: Cluster, me: MachineId) -> None:
+    """Let sessions know which of them pass on at once what is new: all of them, unless the fleet is large."""
+    greeted = [session for session in sessions if session.hello is not None]
+    first = pushed_to(me, [session.peer for session in greeted]) if len(cluster.machines) > FULL_MESH_MAX else None
+    for session in greeted:
+        session.patient = first is not None and session.peer not in first
 
 
 def _leaves(state: State) -> dict[Leaf, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from cluster_store.core.conflicts import Conflict, conflicts
 from cluster_store.core.registers import Lane, Secret, Standing
 from cluster_store.core.state import Appended
+from cluster_store.core.timers import PREFIX
 from cluster_store.core.types import Path, RecordId
 from cluster_store.simulation.disk import Disk
 
@@ -53,7 +54,7 @@ def collisions(disks: Sequence[Disk], before: Container[RecordId] = ()) -> list[
                 standing.pop(gone, None)
             if not isinstance(write.value, bool):
                 standing[added.record.id] = _lane(added, write.path, write.value, disk)
-            conflict = next(iter(conflicts(Standing({write.path: tuple(standing.values())}))), None)
+            conflict = next(iter(conflicts(_beside_timers(lanes, write.path))), None)
             known = now.pop(write.path, None)
             if conflict is None:
                 if known in found:
@@ -69,6 +70,12 @@ def collisions(disks: Sequence[Disk], before: Container[RecordId] = ()) -> list[
 def collided(some: Iterable[Collision]) -> set[RecordId]:
     """Return the records that wrote the values."""
     return {lane.id for one in some for lane in one.conflict.lanes}
+
+
+def _beside_timers(lanes: Mapping[Path, Mapping[RecordId, Lane]], path: Path) -> Standing:
+    """Return one register, and what tells which of its lanes others cover for a while."""
+    paths = [path, *(other for other in lanes if other.startswith(PREFIX))]
+    return Standing({one: tuple(lanes[one].values()) for one in paths})
 
 
 def _records(disks: Sequence[Disk]) -> Iterable[tuple[Appended, Disk]]:

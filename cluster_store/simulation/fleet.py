@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from random import Random
 
-from cluster_store.core.cluster import read
 from cluster_store.core.commands import (
     AdmitMachine,
     BeginEpoch,
@@ -13,6 +12,8 @@ from cluster_store.core.commands import (
     CreateCluster,
     InitialiseMachine,
 )
+from cluster_store.core.rules import read
+from cluster_store.core.timers import Boot
 from cluster_store.core.types import MachineId
 from cluster_store.simulation.clock import Clock, Life, Pause
 from cluster_store.simulation.damage import examine, salvaged
@@ -22,6 +23,7 @@ from cluster_store.simulation.host import Host, Identity
 from cluster_store.simulation.network import Network
 from cluster_store.simulation.options import Options
 from cluster_store.simulation.process import Asked, Process, Witness
+from cluster_store.simulation.timing import keep_time
 from cluster_store.simulation.vocabulary import Vocabulary
 
 #: What wall clocks say when the simulation begins: some moment of 2023, milliseconds since 1970.
@@ -111,6 +113,7 @@ class Fleet:
             log=host.log,
             network=self.network,
             now=lambda: self.now(host),
+            boot=lambda: Boot(f"{host.name} {host.boots}", self.clock.now - host.booted_ms),
             dice=self._dice,
             witness=self._witness,
             reason=reason,
@@ -118,6 +121,7 @@ class Fleet:
         )
         host.process = process
         self.clock.spawn(self._keep_linked(host, process), process.life)
+        self.clock.spawn(keep_time(process), process.life)
         return process
 
     def crash(self, host: Host, *, power_lost: bool = False) -> None:
@@ -126,6 +130,8 @@ class Fleet:
         if process is None:
             return
         self._witness.saw(host.name, "loses power" if power_lost else "is killed")
+        if power_lost:
+            host.boots, host.booted_ms = host.boots + 1, self.clock.now
         process.life.end()
         for end in process.links.values():
             self.network.crashed(end, power_lost=power_lost)

@@ -36,6 +36,9 @@ class Host:
         self.process: Process | None = None
         #: Whether it is a member that goes by its own log; a machine that is joining is not.
         self.joined = False
+        #: How often it was started, and when it was last, milliseconds of virtual time.
+        self.boots = 0
+        self.booted_ms = 0
         #: How far its wall clock is off, milliseconds.
         self.offset_ms = 0
         self.backups: list[Disk] = []

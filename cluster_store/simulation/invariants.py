@@ -5,18 +5,22 @@ docs/invariants.md says of each number which checker keeps it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+import msgspec
 
 from cluster_store.core.causality import LEAF_HASH_DIGITS, Leaf, vector
-from cluster_store.core.cluster import Cluster, read
+from cluster_store.core.cluster import Cluster
 from cluster_store.core.conflicts import conflicts
 from cluster_store.core.derivation import lane_text
 from cluster_store.core.digest import digest, lanes_digest
 from cluster_store.core.document import Document
 from cluster_store.core.effects import Append, Close, Hello, Message, Records
-from cluster_store.core.records import record_id
+from cluster_store.core.records import Envelope, record_id
 from cluster_store.core.registers import Secret, document_of, lane_key
 from cluster_store.core.replica import Replica
+from cluster_store.core.rules import read
+from cluster_store.core.timers import read_timers
 from cluster_store.core.types import MachineId, Path, RecordId
 from cluster_store.simulation.disk import Disk
 from cluster_store.simulation.fleet import Fleet
@@ -47,6 +51,7 @@ INVARIANTS = {
     18: "an event is durable before its caller hears that it is accepted",
     19: "an append is there whole, or not at all",
     20: "a flipped bit is noticed when its store is started or its record is read, and goes to no peer",
+    21: "once every window is over, nothing stands that nobody confirmed, and timers took nothing else away",
 }
 
 
@@ -236,13 +241,19 @@ class Invariants:
 
     @staticmethod
     def _check_conflicts(place: str, fold: Fold) -> None:
-        """Invariant 11, of settings that nobody made secret, where equal values are easy to tell."""
+        """Invariant 11, of settings that nobody made secret, where equal values are easy to tell.
+
+        What a change for a while covers is in no conflict with it.
+        """
+        timers = read_timers(fold.disk)
         listed = {conflict.path: {lane.id for lane in conflict.lanes} for conflict in conflicts(fold.disk)}
         standing: dict[Path, dict[RecordId, str]] = {}
         for (path, record), value in fold.standing().items():
             if path.startswith("setting/"):
                 standing.setdefault(path, {})[record] = lane_text(value)
         for path, lanes in standing.items():
+            for covered in timers.covered(path, fold.disk.standing(path)):
+                lanes.pop(covered, None)
             plain = not any(text.startswith("#") for text in lanes.values())
             if plain and (listed.get(path, set()) != (set(lanes) if len(set(lanes.values())) > 1 else set())):
                 raise Violation(11, place, f"{path} holds {lanes}, and listed is {listed.get(path)}")
@@ -292,3 +303,33 @@ class Invariants:
             if (not removed or having) and len(having) < len(staying):
                 lacking = next(host for host in staying if host not in having)
                 raise Violation(1, lacking.name, f"{record}, acknowledged by {place}, is not there")
+
+    def check_timers(self, staying: Sequence[Host]) -> None:
+        """Invariant 21, of what machines wrote that nobody has removed: the others cannot take theirs back."""
+        disk, machines = staying[0].log.disk, {host.machine for host in staying}
+        records = [added.record for added in disk.records if not added.void]
+        confirmed = {
+            event
+            for record in records
+            if record.envelope.kind == "ConfigConfirmed"
+            for event in record.envelope.params["events"]
+        }
+        for record in records:
+            envelope = record.envelope
+            gone = {gone for write in envelope.writes for gone in write.replaced}
+            if envelope.weak and gone != {envelope.params["event"]}:
+                raise Violation(21, staying[0].name, f"the timer's {record.id} takes away what it is not about")
+            if envelope.machine in machines and record.id not in confirmed:
+                standing = [path for path in _for_a_while(envelope) if record.id in disk.registers.get(path, {})]
+                if standing:
+                    raise Violation(21, staying[0].name, f"{standing[0]} is what {record.id} made it for a while")
+
+
+def _for_a_while(envelope: Envelope) -> Iterator[Path]:
+    """Yield the registers of an event that are to be as before once its windows are over, its timers among them."""
+    for timer in envelope.writes:
+        told = msgspec.json.decode(str(timer.value)) if timer.path.startswith("timer/") and timer.value else {}
+        if "kind" in told:
+            yield timer.path
+            written = (write.path for write in envelope.writes if write.path.startswith(("setting/", "element/")))
+            yield from map(Path, told.get("paths") or written)

@@ -65,6 +65,8 @@ class Network:
     def __init__(self, clock: Clock, dice: Random, delay_ms: tuple[int, int]) -> None:
         self.clock = clock
         self.life = Life()
+        #: Least and most time until an end of a link that carries nothing gives it up.
+        self.patience_ms = _PATIENCE_MS
         #: (from, to) -> how often it is blocked just now; both are names of hosts.
         self.blocked: dict[tuple[str, str], int] = {}
         #: (from, to) -> what delays are multiplied with.
@@ -96,12 +98,16 @@ class Network:
             return
         end.closing = frame is None
         way = (end.owner.place, end.other.owner.place)
-        delay = self._dice.randint(*self._delay_ms) * self.slow.get(way, 1)
+        delay = self.delay() * self.slow.get(way, 1)
         before = end.under_way[-1][0] if end.under_way else 0
         end.under_way.append((max(before, self.clock.now + delay), frame))
         if not end.carrying:
             end.carrying = True
             self.clock.spawn(self._carry(end), self.life)
+
+    def delay(self) -> int:
+        """Return how long a frame takes, milliseconds."""
+        return self._dice.randint(*self._delay_ms)
 
     async def _carry(self, end: End) -> None:
         while end.under_way:
@@ -140,7 +146,7 @@ class Network:
         if power_lost:
             keep = self._dice.randint(0, len(end.under_way))
             end.under_way = deque(list(end.under_way)[:keep])
-            self.give_up(end.other, self._dice.randint(*_PATIENCE_MS))
+            self.give_up(end.other, self._dice.randint(*self.patience_ms))
         else:
             self.send(end, None)
 
@@ -163,10 +169,10 @@ class Network:
                 self.clock.spawn(self._lose_patience(end), self.life)
 
     async def _lose_patience(self, end: End) -> None:
-        await Pause(self._dice.randint(*_PATIENCE_MS))
+        await Pause(self._dice.randint(*self.patience_ms))
         if not self.reachable(end.owner.place, end.other.owner.place):
             self.give_up(end, 0)
-            self.give_up(end.other, self._dice.randint(0, _PATIENCE_MS[1]))
+            self.give_up(end.other, self._dice.randint(0, self.patience_ms[1]))
 
     def heal(self, ways: list[tuple[str, str]]) -> None:
         """Take away one block of each of these ways."""

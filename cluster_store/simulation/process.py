@@ -19,8 +19,10 @@ from cluster_store.core.effects import (
     AppendFailed,
     ApplyChanges,
     Close,
+    Due,
     Effect,
     Input,
+    Later,
     LinkDown,
     LinkUp,
     LogRead,
@@ -35,10 +37,17 @@ from cluster_store.core.effects import (
     Submit,
 )
 from cluster_store.core.errors import EngineError, StoreCorrupt, StoreError
-from cluster_store.core.limits import BATCH_BYTES_TARGET, BATCH_RECORDS_MAX, GROUP_COMMIT_MAX, SECRETS_KEPT_MS
+from cluster_store.core.limits import (
+    BATCH_BYTES_TARGET,
+    BATCH_RECORDS_MAX,
+    GROUP_COMMIT_MAX,
+    RELAY_PATIENCE_S,
+    SECRETS_KEPT_MS,
+)
 from cluster_store.core.registers import CLUSTER
 from cluster_store.core.replica import Pending, Replica
 from cluster_store.core.state import Needs, State
+from cluster_store.core.timers import Boot
 from cluster_store.core.types import Epoch, MachineId
 from cluster_store.documents import Documents
 from cluster_store.simulation.clock import Clock, Life, Pause, Signal
@@ -87,6 +96,7 @@ class Process:
         log: DiskLog,
         network: Network,
         now: Callable[[], int],
+        boot: Callable[[], Boot],
         dice: Random,
         witness: Witness,
         reason: str,
@@ -100,6 +110,7 @@ class Process:
         #: Peers that it closed a link to, or that closed one, and when it may dial them again.
         self.resting: dict[MachineId, int] = {}
         self.now = now
+        self.boot = boot
         self.replica: Replica | None = None
         self.documents = Documents(log)
         #: The durable records that the documents have been told of.
@@ -224,7 +235,7 @@ class Process:
     async def _write_once(self) -> None:
         if self._commands:
             group, self._commands = self._commands[:GROUP_COMMIT_MAX], self._commands[GROUP_COMMIT_MAX:]
-            await self.feed(Submit(group, self.now(), Epoch(self._dice.randbytes(8).hex())))
+            await self.feed(Submit(group, self.now(), Epoch(self._dice.randbytes(8).hex()), self.boot()))
         if self._batches:
             given, done = self._batches.pop(0)
             await self.feed(given)
@@ -271,6 +282,8 @@ class Process:
             self._send(effect)
         elif isinstance(effect, Read):
             self._clock.spawn(self._read(effect), self.life)
+        elif isinstance(effect, Later):
+            self._clock.spawn(self._remind(effect), self.life)
         elif isinstance(effect, Close):
             self._witness.saw(self, effect)
             if effect.link in self.links and not self.links[effect.link].closing:
@@ -315,3 +328,7 @@ class Process:
             self._give_up(error)
             return
         await self.feed(LogRead(effect.link, after, rows))
+
+    async def _remind(self, effect: Later) -> None:
+        await Pause(round(1000 * RELAY_PATIENCE_S * self._dice.uniform(1.0, 1.5)))
+        await self.feed(Due(effect.link))

@@ -6,11 +6,12 @@ from collections import Counter
 
 import msgspec
 
-from cluster_store.core.cluster import Cluster, Machine, read
+from cluster_store.core.cluster import Cluster, Machine
 from cluster_store.core.commands import Card
 from cluster_store.core.errors import Refused
 from cluster_store.core.naming import SHORT_ID_DIGITS, excerpt, one_line, show_path
 from cluster_store.core.registers import Secret, split_setting
+from cluster_store.core.rules import read
 from cluster_store.core.types import MachineId
 from cluster_store.simulation.collisions import Collided, Collision, collisions
 from cluster_store.simulation.disk import Disk

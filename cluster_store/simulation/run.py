@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from cluster_store.core.cluster import read
 from cluster_store.core.commands import SetSetting
 from cluster_store.core.conflicts import conflicts
 from cluster_store.core.digest import digest
 from cluster_store.core.effects import Append, Close, Effect, Input, Message
+from cluster_store.core.rules import read
 from cluster_store.core.types import MachineId
 from cluster_store.simulation.clock import Life, Pause
 from cluster_store.simulation.collisions import Collided
@@ -27,7 +27,7 @@ from cluster_store.simulation.options import Options
 from cluster_store.simulation.process import Asked, Process
 from cluster_store.simulation.shrink import RUNS_MAX, Shrinking
 from cluster_store.simulation.trace import Moment, Sent, Trace
-from cluster_store.simulation.workload import work
+from cluster_store.simulation.workload import WINDOWS_MS, work
 
 #: Steps within which a healed fleet must have converged: for each machine and each of its peers, and each record.
 _STEPS_A_PAIR, _STEPS_A_RECORD = 600, 60
@@ -35,6 +35,8 @@ _STEPS_A_PAIR, _STEPS_A_RECORD = 600, 60
 _STEPS_A_JOIN = 20_000
 #: How long a process takes to start, at most, milliseconds.
 _START_MS = 1000
+#: How late a machine may take back what is over, milliseconds.
+_LATE_MS = 3000
 
 
 class Smallest(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,9 +194,11 @@ class Run:
         self._converge()
         for host in self.operators.staying:
             self._finish(self._write_last(host), _STEPS_A_JOIN)
+        self._finish(self._outlast(), _STEPS_A_JOIN * len(self.fleet.hosts))
         self._converge()
         self.invariants.check_all()
         self.invariants.check_acknowledged(self.operators.staying)
+        self.invariants.check_timers(self.operators.staying)
 
     async def _write_last(self, host: Host) -> None:
         salt = self._dice.randbytes(16)
@@ -207,6 +211,10 @@ class Run:
             written = await self.fleet.ask(host, command)
         if written is None:
             raise Violation(15, host.name, "it is refused or not answered")
+
+    async def _outlast(self) -> None:
+        """Wait until every window is over; a machine may take back what it changed somewhat later."""
+        await Pause(max(WINDOWS_MS) + _LATE_MS)
 
     # --- steps -----------------------------------------------------------------------------------------
 

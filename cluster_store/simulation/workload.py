@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 
-from cluster_store.core import commands
+import msgspec
+
+from cluster_store.core import commands, decide_commit
 from cluster_store.core.commands import Command
 from cluster_store.core.conflicts import conflicts
+from cluster_store.core.decision import Context
+from cluster_store.core.errors import ClusterStoreError
 from cluster_store.core.registers import Secret
-from cluster_store.core.types import Path
+from cluster_store.core.rules import read
+from cluster_store.core.types import Epoch, Path
 from cluster_store.simulation import administration
 from cluster_store.simulation.clock import Pause
 from cluster_store.simulation.fleet import Fleet
@@ -17,6 +23,8 @@ from cluster_store.simulation.host import Host
 
 #: How often documents are saved, compared with how often somebody asks for something.
 _TIDY_SHARE = 0.2
+#: How long a change may last that goes back by itself, milliseconds: what a run, and what follows it, has time for.
+WINDOWS_MS = (300, 2000, 5000)
 
 
 async def work(fleet: Fleet, dice: Random) -> None:
@@ -116,6 +124,34 @@ def _delete(fleet: Fleet, host: Host, dice: Random) -> Command:
     return commands.DeleteSettings(keys=_keys(fleet, dice), level=_level(fleet, host, dice))
 
 
+def _commit(fleet: Fleet, host: Host, dice: Random) -> Command:
+    """Commit what was staged on what stood a moment ago, or would have been refused to be."""
+    registers = host.log.disk
+    context = Context(registers, read(registers), host.machine, "os:root", 0, Epoch(""))
+    staged: list[commands.Staged] = []
+    for draw in dice.choices((_set, _set, _unset, _add, _remove, _load, _copy, _move, _delete), k=dice.randint(1, 4)):
+        with suppress(ClusterStoreError):
+            one, _ = decide_commit.stage(staged, draw(fleet, host, dice), context)
+            staged += [one] if one is not None else []
+    return commands.CommitConfig(staged=tuple(staged), confirm_within=dice.choice((None, None, *WINDOWS_MS)))
+
+
+def _try(fleet: Fleet, host: Host, dice: Random) -> Command:
+    """Change something for a while."""
+    drawn = dice.choice((_set, _set, _unset, _add, _remove, _load))(fleet, host, dice)
+    return msgspec.structs.replace(drawn, lasts=dice.choice(WINDOWS_MS))
+
+
+def _confirm(_fleet: Fleet, host: Host, dice: Random) -> Command:
+    """Confirm one of the changes that would go back by themselves, if there is any."""
+    disk = host.log.disk
+    events = list(dict.fromkeys(timer.event for timer in read(disk).timers.standing))
+    chosen = tuple(dice.sample(events, min(1, len(events))))
+    records = [disk.records[disk.positions[event] - 1].record for event in chosen]
+    paths = tuple(write.path for record in records for write in record.envelope.writes)
+    return commands.ConfirmConfig(events=chosen, paths=paths, salt=dice.randbytes(16))
+
+
 def _roll_back(fleet: Fleet, host: Host, dice: Random) -> Command:
     """Let a setting have another value in the place of all that stand now, as if it had been so before."""
     standing = [(path, lanes) for path, lanes in host.log.disk.under("setting/") if lanes]
@@ -169,6 +205,9 @@ KINDS: tuple[tuple[Callable[[Fleet, Host, Random], Command], int], ...] = (
     (_copy, 2),
     (_move, 2),
     (_delete, 2),
+    (_commit, 3),
+    (_try, 3),
+    (_confirm, 3),
     (_roll_back, 2),
     (_settle, 2),
     (_settle_settings, 2),

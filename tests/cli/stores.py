@@ -13,6 +13,9 @@ from unittest import mock
 
 from cluster_store_cli.main import main
 
+from cluster_store import bootstrap
+from cluster_store.core.digest import digest, lanes_digest
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -79,11 +82,11 @@ class Store:
         return outcome.err
 
     def state(self) -> Any:
-        """Return how much the store holds and what, None where there is no store."""
+        """Return how much the store holds and what, as ``status`` tells it; the files of a folder without a store."""
         if not (self.root / "cluster.db").exists():
             return sorted(path.name for path in self.root.glob("*"))
-        status = self.ask("status")
-        return status["records"], status["digest"], status["lanes_digest"]
+        with bootstrap.read(self.root) as store, store.snapshot():
+            return store.count, digest(store.cluster(), store), lanes_digest(store)
 
     def init(self, hostname: str = "mx1.example.com", *words: str, typed: str = "") -> Store:
         """Make it."""

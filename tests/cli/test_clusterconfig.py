@@ -47,7 +47,8 @@ def test_a_machine_with_neither_name_nor_address_is_named_as_it_is(
 def test_what_the_operator_chooses_counts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """In any case of letters, and whatever can be looked up."""
     hostnames_are(monkeypatch, known=False)
-    store.do("clusterconfig", "create", "americas", "--by", "HOSTNAME")
+    told = store.run("clusterconfig", "create", "americas", "--by", "HOSTNAME").expect(0)
+    assert "cannot be looked up here: a machine that cannot look it up either is not let in" in told.out + told.err
     assert store.ask("clusterconfig", "list")["by"] == "hostname"
 
 
@@ -71,7 +72,8 @@ def test_the_cluster_is_shown_as_a_tree(member: Store) -> None:
 
 def test_a_machine_is_detached_and_taken_back(member: Store) -> None:
     """``list``, ``status`` and ``connstatus`` all say so in between."""
-    member.do("clusterconfig", "disconnect", "mx1.example.com", "-m", "maintenance")
+    told = member.run("clusterconfig", "disconnect", "mx1.example.com", "-m", "maintenance").expect(0)
+    assert "that is the machine you are on" in told.err
     assert "detached" in member.do("clusterconfig", "list")
     assert member.ask("status")["detached"] is True
     (row,) = member.ask("clusterconfig", "connstatus")["machines"]
@@ -84,10 +86,11 @@ def test_a_machine_is_detached_and_taken_back(member: Store) -> None:
 def test_connstatus_has_the_contract_s_members(member: Store) -> None:
     """Also where no daemon runs; people see the same as a table."""
     (row,) = member.ask("clusterconfig", "connstatus")["machines"]
-    assert {"hostname", "group", "state", "reason", "last_contact", "behind", "ahead"} <= row.keys()
+    assert {"hostname", "group", "state", "reason", "since", "last_contact", "behind", "ahead", "as_of"} <= row.keys()
     shown = member.do("clusterconfig", "connstatus").splitlines()
-    assert shown[0].split() == ["hostname", "group", "state", "reason", "last", "contact", "behind", "ahead"]
-    assert shown[2].split()[:2] == ["mx1.example.com", "Main_Group"]
+    columns = "hostname state reason since last contact behind ahead clock"
+    assert shown[0].split() == columns.split()
+    assert shown[2].split()[:3] == ["mx1.example.com", "connected", "this"]
 
 
 def test_an_operation_shows_its_event_where_json_is_asked_for(member: Store) -> None:

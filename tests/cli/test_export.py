@@ -189,7 +189,7 @@ def test_a_file_too_many_and_an_unreadable_index(export: Path) -> None:
 
 def test_an_export_of_a_part_says_so(member: Store, tmp_path: Path) -> None:
     """Up to an event, only what that came after is exported; a folder that holds something is refused."""
-    member.do("set", "a", "1")
+    member.do("set", "a", "1", "-m", "why")
     member.do("replay", "--until", "mx1.example.com#3", "--export", str(tmp_path / "part"))
     assert len(events_of(tmp_path / "part")) == 3
     status, said = check(tmp_path / "part")

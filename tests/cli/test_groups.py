@@ -51,7 +51,7 @@ def test_the_cluster_gets_another_name(member: Store) -> None:
 def test_a_deleted_group_s_machines_go_to_the_one_that_is_left(member: Store) -> None:
     """What was set there counts for nobody any more; it is told whose values that changes."""
     member.do("clusterconfig", "setgroup", MX1, "paris")
-    member.do("set", "smtp.banner", "Bienvenue", "--level", "group:paris")
+    member.do("set", "smtp.banner", "Bienvenue", "--level", "group:paris", "-m", "why")
     told = member.run("clusterconfig", "deletegroup", "paris").expect(0).err
     assert f"effective values change on {MX1}: smtp.banner\n" in told
     assert f"the group paris is deleted: {MX1} to Main_Group, event " in told
@@ -60,7 +60,7 @@ def test_a_deleted_group_s_machines_go_to_the_one_that_is_left(member: Store) ->
     assert "Main_Group is the only group" in member.refuse("clusterconfig", "deletegroup", "Main_Group")
     problems = {problem["kind"] for problem in _found(member)["problems"]}
     assert problems == {"settings without effect"}
-    member.do("clusterset", "delete", "smtp.", "--from", "group:paris")
+    member.do("clusterset", "delete", "smtp.", "--from", "group:paris", "-m", "why")
     member.do("clustercheck")
 
 
@@ -72,9 +72,9 @@ def test_a_rehearsed_deletion_shows_whose_values_change_and_changes_nothing(memb
     """Key by key, for people and for scripts."""
     member.do("clusterconfig", "addgroup", "lyon")
     member.do("clusterconfig", "setgroup", MX1, "paris")
-    member.do("set", "a", "1", "--level", "group:paris")
-    member.do("set", "b", "2", "--level", "group:paris")
-    member.do("set", "b", "two", "--level", "group:lyon")
+    member.do("set", "a", "1", "--level", "group:paris", "-m", "why")
+    member.do("set", "b", "2", "--level", "group:paris", "-m", "why")
+    member.do("set", "b", "two", "--level", "group:lyon", "-m", "why")
     before = member.state()
     words = ["clusterconfig", "deletegroup", "paris", "--to", "LYON", "--dry-run"]
     told = member.ask(*words)

@@ -204,8 +204,8 @@ def test_explain_keeps_secrets(mx1: Store) -> None:
 
 def test_explain_of_what_was_unset_or_never_set(member: Store) -> None:
     """A key that was unset tells by whom; one that was never set is refused."""
-    member.do("set", "a", "1")
-    member.do("unset", "a")
+    member.do("set", "a", "1", "-m", "why")
+    member.do("unset", "a", "-m", "why")
     words = member.do("explain", "a").splitlines()
     assert words[0] == "a unset on mx1.example.com"
     assert words[1].startswith("  unset at cluster by os:")
@@ -264,7 +264,7 @@ def tamper(store: Store, *statements: str) -> None:
 
 def test_replay_notices_a_changed_table(member: Store) -> None:
     """Where the store says otherwise than its records, replay shows both digests and ends with status 3."""
-    member.do("set", "a", "1")
+    member.do("set", "a", "1", "-m", "why")
     tamper(member, "UPDATE lanes SET value = '2' WHERE path = 'setting/cluster/a'")
     outcome = member.run("replay").expect(3)
     assert "the store says otherwise" in outcome.err
@@ -295,7 +295,7 @@ def test_verify_passes(mx1: Store) -> None:
 
 def test_verify_names_the_first_bad_record(member: Store) -> None:
     """A changed record is named by position, machine and number, with what is still trustworthy; status 3."""
-    member.do("set", "a", "1")
+    member.do("set", "a", "1", "-m", "why")
     tamper(
         member,
         "DROP TRIGGER records_are_not_changed",

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,26 +14,11 @@ from cluster_store_cli import prompts
 from cluster_store.adapters import store_swap
 from cluster_store.adapters.resolver import SystemResolver
 from cluster_store.core.errors import StoreFull
+from tests.cli.daemons import serving
 from tests.cli.stores import Store
 from tests.waiting import wait_until
 
 PASSWORD = "Haus+Baum Katze"
-
-
-@contextmanager
-def serving(store: Store, *words: str) -> Iterator[str]:
-    """Run a store's daemon; give the line that it prints, and see that it goes in peace."""
-    command = [sys.executable, "-m", "cluster_store_cli", "--store", str(store.root), "serve", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            yield process.stdout.readline()
-            process.send_signal(signal.SIGTERM)
-            assert process.stdout.read() == ""
-            assert process.wait(20) == 0, process.stderr.read()
-        finally:
-            process.kill()
 
 
 @dataclass(frozen=True)
@@ -56,7 +37,7 @@ class Member:
     def invitation(self, *words: str, group: str = "paris") -> list[str]:
         """Return a command that joins it, with more words behind."""
         words = (*words, "--group", group) if group else words
-        join = ["clusterconfig", "join", self.place, "--ssh", "--password-stdin"]
+        join = ["clusterconfig", "join", self.place, "--ssh", "--yes", "--password-stdin"]
         return [*join, "--fingerprint", self.fingerprint, *words]
 
 
@@ -67,7 +48,7 @@ def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
     store.init("mx1.example.com", "--password-stdin", typed=PASSWORD + "\n")
     store.do("clusterconfig", "create", "americas", "--by", "ip")
     store.do("clusterconfig", "addgroup", "paris")
-    store.do("set", "smtp.banner", "Welcome")
+    store.do("set", "smtp.banner", "Welcome", "-m", "why")
     with serving(store, "--json") as line:
         about = json.loads(line)
         yield Member(store, about["ssh_port"], about["fingerprint"])
@@ -77,7 +58,7 @@ def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
 def joiner(tmp_path: Path) -> Store:
     """A machine alone, with a setting of its own."""
     store = Store(tmp_path / "joiner").init(f"{tmp_path.name.replace('_', '-')}.example.com")
-    store.do("set", "own", "1")
+    store.do("set", "own", "1", "-m", "why")
     return store
 
 
@@ -148,10 +129,10 @@ def test_a_rehearsed_join_changes_nothing(member: Member, joiner: Store) -> None
 
 def test_a_rehearsed_join_shows_what_would_be_lost_and_gained(member: Member, joiner: Store) -> None:
     """Key by key, with the level that gives it; users, and what stays. Secrets are not told."""
-    joiner.do("set", "smtp.banner", "Mine")
-    joiner.do("set", "secret", "--secret", "--password-stdin", typed="hush-hush")
-    member.store.do("set", "group.only", "7", "--level", "group:paris")
-    member.store.do("set", "there", "--secret", "--password-stdin", typed="hush-hush")
+    joiner.do("set", "smtp.banner", "Mine", "-m", "why")
+    joiner.do("set", "secret", "--secret", "--password-stdin", "-m", "why", typed="hush-hush")
+    member.store.do("set", "group.only", "7", "--level", "group:paris", "-m", "why")
+    member.store.do("set", "there", "--secret", "--password-stdin", "-m", "why", typed="hush-hush")
     differences = joiner.ask(*member.invitation("--dry-run"), typed=PASSWORD)["differences"]
     assert [tuple(change.values()) for change in differences["settings"]] == [
         ("group.only", None, 7, "group:paris", False),
@@ -175,7 +156,8 @@ def test_a_rehearsed_join_shows_what_would_be_lost_and_gained(member: Member, jo
     assert json.loads(Path(told["saved"]).read_text()) == {"own": 1, "smtp.banner": "Mine"}
     assert (joiner.get("group.only"), joiner.get("smtp.banner")) == (7, "Welcome")
     for key in ("group.only", "there"):
-        member.store.do("clusterset", "delete", key, "--from", "group:paris" if key == "group.only" else "cluster")
+        level = "group:paris" if key == "group.only" else "cluster"
+        member.store.do("clusterset", "delete", key, "--from", level, "-m", "why")
 
 
 def files_of(store: Store) -> list[str]:
@@ -230,7 +212,7 @@ def test_whoever_is_not_there_is_named(member: Member, joiner: Store) -> None:
     """An address without a daemon, and a name that nobody has."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    words = ["--ssh", "--password-stdin", "--fingerprint", member.fingerprint]
+    words = ["--ssh", "--yes", "--password-stdin", "--fingerprint", member.fingerprint]
     assert f"127.0.0.1:{port} is unreachable" in refused(
         member, joiner, "clusterconfig", "join", f"127.0.0.1:{port}", *words
     )

@@ -18,16 +18,16 @@ def kept(store: Store, *words: str) -> list[tuple[str, str, object]]:
 
 def test_settings_are_copied_moved_and_deleted(member: Store) -> None:
     """Each as one event; a copy leaves its source as it is, a move blanks it."""
-    member.do("set", "smtp.banner", "hi")
-    member.do("set", "smtp.port", "25")
-    member.do("add", "smtp.relays", "a", "b")
-    told = member.ask("clusterset", "copy", "smtp.", "--to", "group:paris")
+    member.do("set", "smtp.banner", "hi", "-m", "why")
+    member.do("set", "smtp.port", "25", "-m", "why")
+    member.do("add", "smtp.relays", "a", "b", "-m", "why")
+    told = member.ask("clusterset", "copy", "smtp.", "--to", "group:paris", "-m", "why")
     assert told["keys"] == ["smtp.banner", "smtp.port", "smtp.relays"]
     assert (told["from"], told["to"], told["changed"]) == ("cluster", "group:paris", True)
-    assert member.ask("clusterset", "copy", "smtp.port", "--to", "group:paris")["changed"] is False
+    assert member.ask("clusterset", "copy", "smtp.port", "--to", "group:paris", "-m", "why")["changed"] is False
     member.do("clusterset", "move", "smtp.port", "smtp.relays", "--from", "cluster", "--to", HERE, "-m", "only here")
     assert kept(member, "smtp.p") == [("smtp.port", "group:paris", 25), ("smtp.port", HERE, 25)]
-    member.do("clusterset", "delete", "smtp.", "--from", "group:paris")
+    member.do("clusterset", "delete", "smtp.", "--from", "group:paris", "-m", "why")
     assert kept(member) == [
         ("smtp.banner", "cluster", "hi"),
         ("smtp.port", HERE, 25),
@@ -39,8 +39,8 @@ def test_settings_are_copied_moved_and_deleted(member: Store) -> None:
 
 def test_a_secret_stays_one_and_is_never_shown(member: Store) -> None:
     """Copied, moved, listed or rehearsed."""
-    member.do("set", "relay.password", "--secret", "--password-stdin", typed="hush-hush")
-    member.do("clusterset", "copy", "relay.password", "--to", "group:paris")
+    member.do("set", "relay.password", "--secret", "--password-stdin", "-m", "why", typed="hush-hush")
+    member.do("clusterset", "copy", "relay.password", "--to", "group:paris", "-m", "why")
     outcomes = [
         member.run("clustershow", "--json"),
         member.run("clustershow"),
@@ -58,9 +58,9 @@ def test_a_secret_stays_one_and_is_never_shown(member: Store) -> None:
 
 def test_whose_values_change_is_told(member: Store) -> None:
     """Key by key with --dry-run, which changes nothing; in short when it is done."""
-    member.do("set", "a", "1")
+    member.do("set", "a", "1", "-m", "why")
     before = member.state()
-    words = ["clusterset", "move", "a", "--to", "group:paris"]
+    words = ["clusterset", "move", "a", "--to", "group:paris", "-m", "why"]
     told = member.ask(*words, "--dry-run")
     assert told["impact"] == [
         {"machines": [MX1], "changes": [{"key": "a", "old": 1, "new": None, "level": None, "unset": True}]}
@@ -70,21 +70,21 @@ def test_whose_values_change_is_told(member: Store) -> None:
     assert outcome.out.splitlines()[0] == f"{MX1}:"
     assert member.state() == before
     assert f"effective values change on {MX1}: a\n" in member.run(*words).expect(0).err
-    member.do("clusterset", "move", "a", "--from", "group:paris", "--to", "cluster")
-    copied = member.run("clusterset", "copy", "a", "--to", HERE).expect(0).err
+    member.do("clusterset", "move", "a", "--from", "group:paris", "--to", "cluster", "-m", "why")
+    copied = member.run("clusterset", "copy", "a", "--to", HERE, "-m", "why").expect(0).err
     assert "effective values" not in copied
 
 
 def test_what_cannot_be_is_refused(member: Store) -> None:
     """And changes nothing."""
-    member.do("set", "a", "1")
+    member.do("set", "a", "1", "-m", "why")
     assert "b is not set at cluster" in member.refuse("clusterset", "copy", "a", "b", "--to", "group:paris")
     assert "name two levels" in member.refuse("clusterset", "move", "a")
     assert "there is no group named 'rome'" in member.refuse("clusterset", "move", "a", "--to", "group:rome")
     assert "nothing under x. is set at group:paris" in member.refuse(
         "clusterset", "delete", "x.", "--from", "group:paris"
     )
-    assert member.run("clusterset", "move", "--to", "group:paris").status == 2
+    assert member.run("clusterset", "move", "--to", "group:paris", "-m", "why").status == 2
     assert member.run("clusterset").status == 2
 
 
@@ -95,13 +95,13 @@ def test_a_move_that_changes_values_is_asked_about_at_a_terminal(
     answers = ["no", "yes"]
     monkeypatch.setattr(prompts, "at_terminal", lambda: True)
     monkeypatch.setattr(prompts, "ask", lambda _: answers.pop(0))
-    member.do("set", "a", "1")
-    move = ["clusterset", "move", "a", "--to", "group:paris"]
+    member.do("set", "a", "1", "-m", "why")
+    move = ["clusterset", "move", "a", "--to", "group:paris", "-m", "why"]
     assert "it was not confirmed" in member.run(*move).expect(1).err
     member.do(*move)
-    member.do("clusterset", "delete", "a", "--from", "group:paris")
-    member.do("set", "a", "1")
-    member.do("clusterset", "delete", "a", "--yes")
+    member.do("clusterset", "delete", "a", "--from", "group:paris", "-m", "why")
+    member.do("set", "a", "1", "-m", "why")
+    member.do("clusterset", "delete", "a", "--yes", "-m", "why")
     assert answers == []
 
 
@@ -110,9 +110,9 @@ def test_a_move_that_changes_values_is_asked_about_at_a_terminal(
 
 def test_clustershow_has_the_contract_s_members(member: Store) -> None:
     """Every level that keeps a key, where that counts, and what overrides it."""
-    member.do("set", "a", "1")
-    member.do("set", "a", "2", "--level", "group:paris")
-    member.do("set", "a", "3", "--level", HERE)
+    member.do("set", "a", "1", "-m", "why")
+    member.do("set", "a", "2", "--level", "group:paris", "-m", "why")
+    member.do("set", "a", "3", "--level", HERE, "-m", "why")
     assert member.ask("clustershow") == [
         {"key": "a", "level": "cluster", "value": 1, "effective_on": [], "overridden_by": [HERE]},
         {"key": "a", "level": "group:paris", "value": 2, "effective_on": [], "overridden_by": []},
@@ -134,7 +134,7 @@ def test_clustershow_of_nothing(member: Store) -> None:
 
 def test_a_machine_that_stands_alone_has_one_level(store: Store) -> None:
     """Its own."""
-    store.do("set", "a", "1")
+    store.do("set", "a", "1", "-m", "why")
     assert kept(store) == [("a", HERE, 1)]
 
 
@@ -157,7 +157,7 @@ def test_a_chosen_mode_is_remembered_for_the_next_shell(member: Store) -> None:
 def test_a_mode_changes_nothing_for_single_commands(member: Store) -> None:
     """Without --level they are about the cluster."""
     member.do("clustermode", HERE)
-    member.do("set", "a", "1")
+    member.do("set", "a", "1", "-m", "why")
     assert kept(member) == [("a", "cluster", 1)]
 
 

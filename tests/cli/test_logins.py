@@ -42,8 +42,8 @@ class Login:
 @pytest.fixture
 def login(member: Store, monkeypatch: pytest.MonkeyPatch) -> Login:
     """A login to a member with a secret."""
-    member.do("set", "relay.password", "--secret", "--password-stdin", typed="geheim")
-    member.do("set", "smtp.banner", "welcome")
+    member.do("set", "relay.password", "--secret", "--password-stdin", "-m", "why", typed="geheim")
+    member.do("set", "smtp.banner", "welcome", "-m", "why")
     return Login(member, monkeypatch)
 
 

@@ -128,15 +128,16 @@ def test_status_tells_the_contract_s_facts(member: Store) -> None:
     status = member.ask("status")
     assert list(status) == [
         *("machine", "hostname", "serial", "cluster", "group", "serving", "ssh_port", "ccs_port", "fingerprint"),
-        *("records", "digest", "lanes_digest", "conflicts", "detached", "removed", "epoch", "twin"),
+        *("records", "digest", "lanes_digest", "conflicts", "problems", "detached", "removed", "epoch"),
+        *("deaf", "twin", "staged", "pending"),
     ]
     assert status["epoch"]["reason"] == "created"
     assert (status["cluster"], status["group"], status["serving"]) == ("americas", "Main_Group", False)
-    assert (status["records"], status["conflicts"], status["detached"]) == (3, 0, False)
+    assert (status["records"], status["conflicts"], status["problems"], status["detached"]) == (3, 0, 0, False)
     assert status["fingerprint"].startswith("SHA256:")
     for fact in (status["digest"], "americas", "serving"):
         assert fact in member.do("status")
-    member.do("set", "key", "1")
+    member.do("set", "key", "1", "-m", "why")
     assert member.ask("status")["digest"] != status["digest"]
 
 

@@ -81,7 +81,11 @@ def test_a_family_without_an_operation_lists_them(words: tuple[str, ...]) -> Non
         (["init"], "Missing option '--hostname'"),
         (["init", "--hostname", "mx1", "--interface", "eth0"], "not of the form NAME=ADDRESS"),
         (["init", "--hostname", "mx1", "--interface", "eth0=here"], "'here' is no IP address"),
-        (["init", "--hostname", "mx1", "--ssh-port", "65536"], "--ssh-port"),
+        (["init", "--hostname", "mx1", "--ssh-port", "65536"], "'--ssh-port': 65536 is too large: at most 65535"),
+        (["init", "--hostname", "mx1", "--ssh-port", "ssh"], "'--ssh-port': 'ssh' is not a whole number"),
+        (["log", "-n", "-1"], "'-n': -1 is too small: at least 0"),
+        (["replay", "--speed", "fast"], "'--speed': 'fast' is not a number"),
+        (["userconfig", "new", "anna", "--role", "king"], "'--role': 'king' is not one of 'guest'"),
         (["init", "--hostname", "mx1", "--ssh-port", "5", "--ccs-port", "5"], "cannot serve both"),
         (["init", "--hostname", "mx1", "--listen", "here"], "'here' is no IP address"),
         (["clusterconfig", "join", "mx1"], "--ssh or --ccs"),
@@ -145,10 +149,10 @@ def test_a_negative_number_is_a_value(store: Store) -> None:
     """It needs no -- before it, and may stand behind one."""
     store.do("set", "a", "-5", "-m", "-7")
     store.do("set", "-m", "because", "b", "-1.5")
-    store.do("set", "c", "--", "-6")
-    store.do("add", "d", "-1", "2", "-3")
+    store.do("set", "c", "-m", "why", "--", "-6")
+    store.do("add", "d", "-1", "2", "-3", "-m", "why")
     assert [store.get(key) for key in "abcd"] == [-5, -1.5, -6, [-1, -3, 2]]
-    assert "-x" in store.run("set", "a", "-x").expect(2).err
+    assert "-x" in store.run("set", "a", "-x", "-m", "why").expect(2).err
 
 
 def test_tables_are_plain_where_nobody_looks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +205,7 @@ def test_a_bug_is_told_even_where_no_file_can_be_written(tmp_path: Path, monkeyp
 def test_a_reader_that_has_enough_is_no_error(store: Store) -> None:
     """A pipe that closes early ends the program without a word."""
     for number in range(3):
-        store.do("set", f"key{number}", '"' + 50_000 * "x" + '"')
+        store.do("set", f"key{number}", '"' + 50_000 * "x" + '"', "-m", "why")
     command = [sys.executable, "-m", "cluster_store_cli", "--store", str(store.root), "showconfig"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -86,9 +86,9 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(tmp_path_factory.mktemp("settled") / "mx1").init()
     store.do("clusterconfig", "create", "americas", "--by", "ip")
     store.do("clusterconfig", "addgroup", "paris")
-    store.do("set", "key", "1")
-    store.do("set", "own", "1", "--level", "machine:mx1.example.com")
-    store.do("add", "hosts", "a")
+    store.do("set", "key", "1", "-m", "why")
+    store.do("set", "own", "1", "--level", "machine:mx1.example.com", "-m", "why")
+    store.do("add", "hosts", "a", "-m", "why")
     return store
 
 

@@ -13,10 +13,13 @@ from cluster_store_cli import prompts
 from cluster_store.adapters.clock import now
 from cluster_store.adapters.keys import Keys
 from cluster_store.adapters.sqlite_log import SqliteLog
-from cluster_store.core.commands import AdmitMachine, Card, Command, RemoveMachines
+from cluster_store.core.commands import AddUser, AdmitMachine, Card, Command, RemoveMachines
 from cluster_store.core.records import machine_id
 from cluster_store.node import open_node
 from tests.cli.stores import Store
+from tests.cli.test_history_commands import Replica
+from tests.collisions import in_folder
+from tests.replicas import Fleet
 
 SECRET = "sesame, open"
 
@@ -58,10 +61,10 @@ def admit(store: Store, hostname: str) -> None:
 @pytest.fixture
 def settled(member: Store) -> Store:
     """A member with settings at each level."""
-    member.do("set", "banner", "of all", "--level", "cluster")
-    member.do("set", "port", "25", "--level", "group:Main_Group")
-    member.do("set", "helo", "own", "--level", "machine:mx1.example.com")
-    member.do("set", "password", "--secret", "--password-stdin", "--level", "cluster", typed=SECRET)
+    member.do("set", "banner", "of all", "--level", "cluster", "-m", "why")
+    member.do("set", "port", "25", "--level", "group:Main_Group", "-m", "why")
+    member.do("set", "helo", "own", "--level", "machine:mx1.example.com", "-m", "why")
+    member.do("set", "password", "--secret", "--password-stdin", "--level", "cluster", "-m", "why", typed=SECRET)
     return member
 
 
@@ -74,7 +77,7 @@ def test_the_last_machine_dissolves_the_cluster_and_goes_on(settled: Store) -> N
     assert "stands alone now; what it was before is kept in" in outcome.err
     status = settled.ask("status")
     assert status["cluster"] is None
-    assert status["removed"] is None
+    assert status["removed"].startswith("this machine was removed from the cluster by os:root on mx1.example.com at 20")
     assert settled.ask("showconfig") == before
     assert settled.get("password") == SECRET
     assert "inherited from group:Main_Group before" in settled.do("explain", "port")
@@ -92,6 +95,7 @@ def test_a_machine_that_leaves_unheard_says_so(settled: Store) -> None:
     """Whoever is left goes on believing that it is a member, until somebody removes it there."""
     admit(settled, "mx2.example.com")
     outcome = settled.run("clusterconfig", "removemachine", "mx1.example.com").expect(0)
+    assert "not linked to this machine" not in outcome.err
     assert "no member has heard of it: remove mx1.example.com on one of mx2.example.com too" in outcome.err
     assert settled.ask("status")["cluster"] is None
 
@@ -99,7 +103,7 @@ def test_a_machine_that_leaves_unheard_says_so(settled: Store) -> None:
 def test_a_machine_that_is_away_is_told_later(settled: Store) -> None:
     """Its removal counts from now on; the store keeps who it was."""
     admit(settled, "mx2.example.com")
-    settled.do("set", "port", "26", "--level", "machine:mx2.example.com")
+    settled.do("set", "port", "26", "--level", "machine:mx2.example.com", "-m", "why")
     outcome = settled.run("clusterconfig", "removemachine", "mx2.example.com").expect(0)
     assert "mx2.example.com: not linked to this machine now, and told so at the next contact" in outcome.err
     groups = settled.ask("clusterconfig", "list")["groups"]
@@ -116,13 +120,13 @@ def test_a_machine_leaves_with_the_next_command_after_it_heard(settled: Store) -
     assert settled.ask("status")["removed"].startswith("this machine was removed from the cluster by os:root on mx1")
     assert settled.ask("showconfig") == before
     assert settled.ask("machine", "show")["hostname"] == "mx1.example.com"
-    outcome = settled.run("set", "port", "26").expect(1)
+    outcome = settled.run("set", "port", "26", "-m", "why").expect(1)
     message, hint = outcome.err.splitlines()
     assert message.startswith("this machine was removed from the cluster by os:root on mx1.example.com at 20")
     assert message.endswith(": it stands alone now, with the settings that it had")
     assert "give the command again if it is still wanted; what the store was is kept in" in hint
     assert settled.ask("showconfig") == before
-    settled.do("set", "port", "26")
+    settled.do("set", "port", "26", "-m", "why")
     assert settled.get("port") == 26
 
 
@@ -163,3 +167,92 @@ def test_a_machine_in_no_cluster_has_nothing_to_leave(store: Store, tmp_path: Pa
     """The hint says how to get into one."""
     assert "not in a cluster" in store.refuse("clusterconfig", "removemachine", "mx1.example.com")
     assert sorted(path.name for path in tmp_path.rglob("former*")) == []
+
+
+def test_who_may_not_have_heard_is_told_at_once_and_until_they_have(settled: Store) -> None:
+    """Right after the removal, by clustercheck, and counted by status; once it was looked into it is told no more."""
+    for name in ("mx2", "mx3"):
+        admit(settled, f"{name}.example.com")
+    outcome = settled.run("clusterconfig", "removemachine", "mx2.example.com", "--json").expect(0)
+    assert json.loads(outcome.out)["unheard"] == ["mx3.example.com"]
+    assert "mx3.example.com: not linked to this machine now, and may not have heard yet; 'clustercheck'" in outcome.err
+    (problem,) = json.loads(settled.run("clustercheck", "--json").expect(3).out)["problems"]
+    assert (problem["kind"], problem["names"]) == ("removal not known to all", ["mx3.example.com"])
+    assert problem["text"].startswith("mx3.example.com is not known to have heard that mx2.example.com was removed")
+    assert settled.ask("status")["problems"] == 1
+    event = problem["events"][0]
+    assert (
+        f"once that is seen to: clustercheck --resolve {problem['path']}={event[:10]}"
+        in settled.run("clustercheck").out
+    )
+    settled.do("clustercheck", "--resolve", f"{problem['path']}={event}")
+    assert settled.do("clustercheck") == "no conflicts and no problems\n"
+
+
+def test_what_a_machine_did_since_some_event_is_listed_with_what_undoes_it(settled: Store) -> None:
+    """Whoever doubts a machine, this one for example, need not have removed it."""
+    settled.do("set", "port", "26", "--level", "group:Main_Group", "-m", "why")
+    since = json.loads(settled.do("log", "--json", "-n", "1"))["id"]
+    settled.do("userconfig", "new", "eve", "--role", "administrator", "--password-stdin", typed="long enough")
+    settled.do("userconfig", "edit", "eve", "--role", "guest")
+    settled.do("clusterconfig", "addgroup", "Lyon", "-m", "why")
+    settled.do("clusterconfig", "prepjoin", "new", "mx9.example.com", "S9", Keys.generate().client_key_line)
+    words = ("clustercheck", "--machine", "MX1.example.com", "--since", since)
+    found = json.loads(settled.run(*words, "--json").expect(3).out)["problems"]
+    assert {problem["kind"]: problem["commands"] for problem in found} == {
+        "settings of a machine in question": [f"rollbackconfig --machine mx1.example.com --since {since[:10]}"],
+        "machines announced by a machine in question": ["clusterconfig prepjoin delete mx9.example.com"],
+        "users changed by a machine in question": ["userconfig delete eve"],
+        "other changes by a machine in question": [f"log --machine mx1.example.com --since {since[:10]}"],
+    }
+    told = settled.run(*words).expect(3).out
+    assert "mx1.example.com made the user eve, guest: 'userconfig delete eve'" in told
+    assert "--resolve" not in told
+    for problem in found:
+        settled.do(*problem["commands"][0].split())
+    assert settled.get("port") == 25
+    left = json.loads(settled.run(*words, "--json").expect(3).out)["problems"]
+    assert [problem["kind"] for problem in left] == ["other changes by a machine in question"]
+    settled.run("clustercheck", "--machine", "mx1.example.com").expect(2)
+    assert "there is no machine named" in settled.refuse("clustercheck", "--machine", "mx8", "--since", since)
+
+
+async def stolen(folder: Path) -> None:
+    """Leave the store of a machine that removed another, and heard later what that one did."""
+    fleet = Fleet(in_folder(folder))
+    anna, cleo, dora = await fleet.fleet_of("anna", "cleo", "dora")
+    await anna.set("port", "25")
+    await fleet.pump()
+    for one, other in ((anna, dora), (anna, cleo), (cleo, dora)):
+        await fleet.cut(one, other)
+    await anna.command(RemoveMachines(machines=("dora",)))
+    await dora.set("port", "666")
+    await dora.command(AddUser(name="eve", role="administrator", password="$argon2id$1", salt=fleet.fresh(16)))
+    await fleet.connect(dora, cleo)
+    await fleet.pump()
+    await fleet.connect(cleo, anna)
+    await fleet.pump()
+    await fleet.close()
+
+
+def test_what_a_removed_machine_did_is_listed_with_the_command_that_takes_it_back(tmp_path: Path) -> None:
+    """The machine is named as it was called, or by its id; the event is the removal."""
+    asyncio.run(stolen(tmp_path))
+    store = Replica(tmp_path / "anna")
+    found = json.loads(store.run("clustercheck", "--json").expect(3).out)["problems"]
+    removal = json.loads(store.do("log", "--json", "--machine", "anna", "-n", "1"))["id"]
+    commands = {problem["kind"]: problem["commands"] for problem in found}
+    assert commands == {
+        "removal not known to all": [],
+        "settings of a removed machine": [f"rollbackconfig --machine dora --since {removal[:10]}"],
+        "users changed by a removed machine": ["userconfig delete eve"],
+    }
+    told = store.run("clustercheck").expect(3).out
+    assert "dora, unknown to whoever removed it, wrote 1 setting, cluster:port for one: 'rollbackconfig" in told
+    path = next(problem["path"] for problem in found if problem["commands"])
+    for named in ("dora", "DORA", path.removeprefix("machine:")):
+        taken = store.ask("rollbackconfig", "--machine", named, "--since", removal[:10], "--dry-run")
+        assert [(change["key"], change["now"], change["then"]) for change in taken["changes"]] == [("port", 666, 25)]
+        assert [event["text"] for event in taken["left"]] == ["added the user eve, administrator"]
+    both = store.ask("rollbackconfig", "--machine", "dora", "--machine", "anna", "--last", "2", "--dry-run")
+    assert len(both["events"]) == 2

@@ -31,7 +31,7 @@ EXACTLY = {
 @pytest.mark.parametrize(("typed", "text", "raw"), [(typed, *forms) for typed, forms in EXACTLY.items()])
 def test_a_value_comes_back_as_it_was_given(store: Store, typed: str, text: str, raw: str) -> None:
     """As JSON, without a string's quotes, and within a JSON document: nothing is rounded, respelled or lost."""
-    store.do("set", "key", typed)
+    store.do("set", "key", typed, "-m", "why")
     assert store.do("get", "key") == text + "\n"
     assert store.do("get", "key", "-r") == raw + "\n"
     assert store.do("get", "key", "--json") == f'{{"key":"key","value":{text},"level":"machine:mx1.example.com"}}\n'
@@ -75,9 +75,9 @@ def test_a_value_comes_back_as_it_was_given(store: Store, typed: str, text: str,
 )
 def test_the_short_way_answers_as_the_usual_way(member: Store, words: list[str]) -> None:
     """Whatever is asked, and whether or not it is plain enough for the short way: the same words, the same status."""
-    member.do("set", "plain", "value")
-    member.do("add", "hosts", "b", "a")
-    member.do("set", "hidden", "--secret", "--password-stdin", typed="s3cret\n")
+    member.do("set", "plain", "value", "-m", "why")
+    member.do("add", "hosts", "b", "a", "-m", "why")
+    member.do("set", "hidden", "--secret", "--password-stdin", "-m", "why", typed="s3cret\n")
     words = ["--store", str(member.root), *words]
     usual = run(call=lambda: _guarded(words))
     asked = run(*words)
@@ -101,10 +101,10 @@ def test_plain_arguments_go_the_short_way() -> None:
 def test_the_most_specific_level_counts(member: Store) -> None:
     """The machine's own value, else its group's, else the cluster's, key by key."""
     for level, value in (("cluster", 1), ("group:Main_Group", 2), ("machine:mx1.example.com", 3)):
-        member.do("set", "key", str(value), "--level", level)
+        member.do("set", "key", str(value), "--level", level, "-m", "why")
         assert member.ask("get", "key") == {"key": "key", "value": value, "level": level}
     assert member.get("key", "--level", "CLUSTER") == 1
-    member.do("unset", "key", "--level", "machine:mx1.example.com")
+    member.do("unset", "key", "--level", "machine:mx1.example.com", "-m", "why")
     assert member.get("key") == 2
     member.do("clusterconfig", "setgroup", "mx1.example.com", "paris")
     assert member.get("key") == 1
@@ -115,20 +115,20 @@ def test_what_was_done_is_told_with_its_level_and_event(member: Store) -> None:
     told = member.run("set", "key", "1", "-m", "because").expect(0)
     assert told.out == ""
     assert told.err.startswith("key: set at cluster, event ")
-    again = member.run("set", "key", "1", "--json").expect(0)
+    again = member.run("set", "key", "1", "--json", "-m", "why").expect(0)
     assert again.err == "key: nothing to change at cluster\n"
     assert json.loads(again.out) == {"key": "key", "event": None, "changed": False, "level": "cluster", "writes": 0}
 
 
 def test_a_set_takes_and_gives_elements(member: Store) -> None:
     """Elements of all levels add up; one that is removed below stays above."""
-    member.do("add", "hosts", "a", "b", "1")
-    member.do("add", "hosts", "c", "--level", "group:Main_Group")
+    member.do("add", "hosts", "a", "b", "1", "-m", "why")
+    member.do("add", "hosts", "c", "--level", "group:Main_Group", "-m", "why")
     assert member.get("hosts") == ["a", "b", "c", 1]
-    member.do("remove", "hosts", "a", "--level", "machine:mx1.example.com")
+    member.do("remove", "hosts", "a", "--level", "machine:mx1.example.com", "-m", "why")
     assert member.get("hosts") == ["b", "c", 1]
     assert member.get("hosts", "--level", "cluster") == ["a", "b", 1]
-    member.do("set", "hosts", '["z"]', "--level", "cluster")
+    member.do("set", "hosts", '["z"]', "--level", "cluster", "-m", "why")
     assert member.get("hosts", "--level", "cluster") == ["z"]
 
 
@@ -140,12 +140,12 @@ def test_a_secret_is_shown_to_its_owner_only(member: Store) -> None:
     shown = member.run("showconfig").expect(0)
     assert shown.err == "left out, being secret: db.password\n"
     assert "lines" not in told.out + told.err + shown.out + shown.err
-    member.do("set", "db.password", "--secret", "--password-stdin", typed='"quoted"')
+    member.do("set", "db.password", "--secret", "--password-stdin", "-m", "why", typed='"quoted"')
     assert member.get("db.password") == '"quoted"'
 
 
 def test_the_default_level_is_the_machine_while_it_is_alone(store: Store) -> None:
     """There is no cluster yet whose level it could be."""
-    assert "at machine:mx1.example.com" in store.run("set", "key", "1").expect(0).err
+    assert "at machine:mx1.example.com" in store.run("set", "key", "1", "-m", "why").expect(0).err
     store.do("clusterconfig", "create", "americas")
     assert store.ask("get", "key")["level"] == "cluster"

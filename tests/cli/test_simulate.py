@@ -169,6 +169,34 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     assert "cannot be written" in outcome.err
 
 
+# --- large fleets ---
+
+
+def test_a_large_fleet_is_measured_and_drawn(tmp_path: Path) -> None:
+    """One JSON document, and a picture of how changes spread; the same seed says the same again, as a table."""
+    file = tmp_path / "scale.svg"
+    words = ("simulate", "--scale", "22", "--seed", "1", "--events", "1")
+    told = json.loads(run(*words, "--plot", str(file), "--json").expect(0).out)
+    assert (told["machines"], told["seed"], told["single"]["events"]) == (22, 1, 1)
+    assert "among 22 machines" in file.read_text()
+    assert ET.parse(file).getroot().tag.endswith("svg")  # noqa: S314 - what is parsed was written here
+    said = run(*words).expect(0).out
+    assert said.startswith(f"22 machines, seed 1, events of {told['event_bytes']} bytes")
+    assert f"{told['single']['hops_mean']:g}, at most {told['single']['hops_max']}" in said
+
+
+def test_a_picture_of_a_large_fleet_on_standard_output_is_alone_there() -> None:
+    """It can go to whatever shows pictures."""
+    out = run("simulate", "--scale", "2", "--seed", "1", "--events", "1", "--plot", "-").expect(0).out
+    assert ET.fromstring(out).tag.endswith("svg")  # noqa: S314 - the same
+
+
+@pytest.mark.parametrize("beside", [("--machines", "3"), ("--seeds", "2"), ("--faults", "cut"), ("--jobs", "2")])
+def test_what_does_not_go_with_a_large_fleet_is_refused(beside: tuple[str, str]) -> None:
+    """By its name."""
+    assert beside[0] in run("simulate", "--scale", "22", *beside).expect(2).err
+
+
 # --- rehearsals ---
 
 

@@ -31,8 +31,8 @@ def mx1(tmp_path: Path) -> Store:
 
 def test_one_event_is_taken_back_and_forth(member: Store) -> None:
     """A rollback is a change with a comment, names what it took back, and can be taken back itself."""
-    member.do("set", "a", "1")
-    member.do("set", "a", "2")
+    member.do("set", "a", "1", "-m", "why")
+    member.do("set", "a", "2", "-m", "why")
     told = member.ask("rollbackconfig", "mx1.example.com#5", "-m", "wrong one")
     assert (told["changed"], member.get("a")) == (True, 1)
     last = events(member)[-1]
@@ -48,10 +48,10 @@ def test_one_event_is_taken_back_and_forth(member: Store) -> None:
 
 def test_a_dry_run_shows_everything_and_changes_nothing(member: Store) -> None:
     """Each value now and then, what is kept, and whose effective values would change."""
-    member.do("set", "a", "1")
-    member.do("set", "b", "1")
-    member.do("add", "r", "x")
-    member.do("set", "b", "2", "--level", "machine:mx1.example.com")
+    member.do("set", "a", "1", "-m", "why")
+    member.do("set", "b", "1", "-m", "why")
+    member.do("add", "r", "x", "-m", "why")
+    member.do("set", "b", "2", "--level", "machine:mx1.example.com", "-m", "why")
     before = member.state()
     outcome = member.run("rollbackconfig", "--last", "4", "--dry-run").expect(0)
     assert "4 events would be taken back; nothing was changed" in outcome.err
@@ -73,8 +73,8 @@ def test_a_dry_run_shows_everything_and_changes_nothing(member: Store) -> None:
 
 def test_what_was_changed_again_is_kept_or_forced(member: Store) -> None:
     """A later change is named with its writer; with --force it goes too."""
-    member.do("set", "a", "1")
-    member.do("set", "a", "2")
+    member.do("set", "a", "1", "-m", "why")
+    member.do("set", "a", "2", "-m", "why")
     outcome = member.run("rollbackconfig", "mx1.example.com#4").expect(0)
     assert "kept: a at cluster is 2, by os:" in outcome.err
     assert "before that event it was unset" in outcome.err
@@ -135,7 +135,7 @@ def test_there_may_be_nothing_to_take_back(member: Store) -> None:
 def test_a_secret_is_taken_back(member: Store) -> None:
     """Its value of before is there again; neither is shown."""
     for value in ("one", "two"):
-        member.do("set", "s", "--secret", "--password-stdin", typed=value)
+        member.do("set", "s", "--secret", "--password-stdin", "-m", "why", typed=value)
     outcome = member.run("rollbackconfig", "--last", "1", "--dry-run").expect(0)
     assert "one" not in outcome.out
     assert "(secret)" in outcome.out
@@ -167,7 +167,7 @@ def settled_here(store: Store, text: str) -> dict[str, Any]:
     path, _, event = text.rpartition("=")
     with StoreReader(store.root / "cluster.db") as reader, reader.snapshot():
         chosen = [(path, reader.event(event).id)]
-        command = resolve(chosen, inbox_of(reader), reader.cluster(), reader, reader.lines(), b"0" * 16)
+        command = resolve(chosen, inbox_of(reader), reader.cluster(), reader, b"0" * 16)
     (one,) = command.settlements
     return {"path": one.path, "event": one.event, "lanes": len(one.standing)}
 

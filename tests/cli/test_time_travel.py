@@ -109,9 +109,9 @@ def test_a_machine_that_was_not_there_yet(mx2: Store) -> None:
 
 def test_a_secret_of_then_is_shown_to_who_may_see_it(member: Store) -> None:
     """An earlier secret is still there for a while; showconfig leaves it out as ever."""
-    member.do("set", "s", "--secret", "--password-stdin", typed="one")
+    member.do("set", "s", "--secret", "--password-stdin", "-m", "why", typed="one")
     then = events(member)[-1]["id"]
-    member.do("set", "s", "--secret", "--password-stdin", typed="two")
+    member.do("set", "s", "--secret", "--password-stdin", "-m", "why", typed="two")
     assert (member.get("s"), member.get("s", "--at", then)) == ("two", "one")
     assert member.do("showconfig", "--at", then) == "{}\n"
 
@@ -155,9 +155,9 @@ def test_what_a_machine_knew_is_compared(mx1: Store) -> None:
     }
 
 
-@pytest.mark.parametrize("moments", [(), ("1", "2", "3")])
-def test_diff_takes_one_or_two_moments(mx1: Store, moments: tuple[str, ...]) -> None:
-    """Anything else is wrong usage."""
+@pytest.mark.parametrize("moments", [("--as-known-by", "mx1"), ("1", "2", "3")])
+def test_diff_takes_two_moments_at_most(mx1: Store, moments: tuple[str, ...]) -> None:
+    """More is wrong usage, and so is what a machine knew, of no moment."""
     mx1.run("diff", *moments).expect(2)
 
 

@@ -52,19 +52,19 @@ def watching(store: Store, *words: str) -> Iterator[Watcher]:
 
 def test_effective_changes_are_printed_as_they_come(member: Store) -> None:
     """With the old value, the new one and its level; what changes nothing here, or is not asked for, is not."""
-    member.do("set", "smtp.banner", "old")
+    member.do("set", "smtp.banner", "old", "-m", "why")
     with watching(member, "smtp.") as watcher:
-        member.do("set", "other", "1")
-        member.do("set", "smtp.hidden.here", "1", "--level", "group:paris")
-        member.do("set", "smtp.banner", "new")
+        member.do("set", "other", "1", "-m", "why")
+        member.do("set", "smtp.hidden.here", "1", "--level", "group:paris", "-m", "why")
+        member.do("set", "smtp.banner", "new", "-m", "why")
         assert watcher.line() == 'smtp.banner: "old" -> "new" (cluster)'
-        member.do("set", "smtp.banner", "own", "--level", "machine:mx1.example.com")
+        member.do("set", "smtp.banner", "own", "--level", "machine:mx1.example.com", "-m", "why")
         assert watcher.line() == 'smtp.banner: "new" -> "own" (machine:mx1.example.com)'
         member.do("clusterconfig", "setgroup", "mx1.example.com", "paris")
         assert watcher.line() == "smtp.hidden.here: unset -> 1 (group:paris)"
-        member.do("unset", "smtp.banner", "--level", "machine:mx1.example.com")
+        member.do("unset", "smtp.banner", "--level", "machine:mx1.example.com", "-m", "why")
         assert watcher.line() == 'smtp.banner: "own" -> "new" (cluster)'
-        member.do("set", "smtp.password", "--secret", "--password-stdin", typed="one")
+        member.do("set", "smtp.password", "--secret", "--password-stdin", "-m", "why", typed="one")
         assert watcher.line() == 'smtp.password: unset -> "(secret)" (cluster)'
 
 
@@ -73,14 +73,14 @@ def test_changes_are_json_lines_and_run_a_command(member: Store, tmp_path: Path)
     file = tmp_path / "heard"
     script = f'echo "$CLUSTER_STORE_KEY ${{CLUSTER_STORE_OLD-none}} ${{CLUSTER_STORE_NEW-none}}" >> {file}; true'
     with watching(member, "--json", "--exec", script) as watcher:
-        member.do("set", "number", "123456789012345678901234567890")
+        member.do("set", "number", "123456789012345678901234567890", "-m", "why")
         line = watcher.line()
         assert line == '{"key":"number","old":null,"new":123456789012345678901234567890,"level":"cluster"}'
-        member.do("unset", "number")
+        member.do("unset", "number", "-m", "why")
         assert json.loads(watcher.line())["new"] is None
-        member.do("set", "last", "1")
+        member.do("set", "last", "1", "-m", "why")
         watcher.line()
-        member.do("set", "last", "2")
+        member.do("set", "last", "2", "-m", "why")
         watcher.line()
     assert file.read_text().splitlines()[:3] == [
         "number none 123456789012345678901234567890",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from cluster_store.adapters.memory_log import MemoryLog
+from cluster_store.core.aftermath import Known
 from cluster_store.core.causality import vector
 from cluster_store.core.digest import digest, lanes_digest
 from cluster_store.core.document import Document
-from cluster_store.core.registers import scope_of
-from cluster_store.core.state import Draft, Needs
-from cluster_store.core.types import Path
+from cluster_store.core.registers import Registers, scope_of
+from cluster_store.core.rules import read
+from cluster_store.core.state import Draft, Needs, State
+from cluster_store.core.types import MachineId, Path
 from tests.replicas import Machine
 
 
@@ -26,6 +29,23 @@ async def registers_of(machine: Machine) -> Draft:
     while needs := machine.state.missing(Needs(scopes | set(machine.cluster.levels_for(machine.id)))):
         machine.replica.learn(await machine.log.lookup(needs))
     return Draft(machine.state)
+
+
+def known_to(log: MemoryLog, state: State, registers: Registers, reached: Mapping[MachineId, int]) -> Known:
+    """Return all that is asked of a store when something may be in question."""
+    records = log.records
+    positions = {added.record.id: added.position for added in records}
+    return Known(
+        state.me,
+        read(registers),
+        registers,
+        list(state.lines.values()),
+        {line: steps[-1][1] for line, steps in state.removals.items()},
+        lambda until=None: reversed(records[:until]),
+        lambda: records,
+        positions.__getitem__,
+        reached,
+    )
 
 
 async def summary(machine: Machine) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from cluster_store.core import commands
-from cluster_store.core.cluster import Cluster, read
+from cluster_store.core.cluster import Cluster
 from cluster_store.core.decide import decide
 from cluster_store.core.decision import Context, Decision
 from cluster_store.core.errors import ClusterStoreError
 from cluster_store.core.events import Event, misplaced
 from cluster_store.core.registers import LaneValue
+from cluster_store.core.rules import read
 from cluster_store.core.settings import effective_settings
 from cluster_store.core.types import Epoch, Path
 from tests.core.builders import identity

@@ -121,7 +121,11 @@ class Driver:
 
     def link(self, peer: MachineId, number: int = 1) -> list[Effect]:
         """Bring a link up."""
-        return self.feed(LinkUp(number, peer, self.now))
+        return self.feed(self.link_up(peer, number))
+
+    def link_up(self, peer: MachineId, number: int = 1) -> LinkUp:
+        """Return the input that says that a link is up."""
+        return LinkUp(number, peer, self.now)
 
     def receive(self, message: Message, number: int = 1) -> list[Effect]:
         """Let the peer say something."""

@@ -313,11 +313,25 @@ class History:
         self._record(writer, kind, writes, seal=b % 4 != 0)
 
     def load(self, writer: Writer, a: int, b: int) -> None:
-        """Write many registers at once, forgetting what was seen of other machines; a timer does it now and then."""
+        """Write many registers at once, forgetting what was seen of other machines."""
         level = _level(writer, a)
         paths = [f"setting/{level}/{key}" for key in (*KEYS, "hostname")]
         writes = [self._replacing(writer, path, VALUES[(a + b) % len(VALUES)]) for path in paths]
-        self._record(writer, "ConfigLoaded", writes, forgetful=b % 2 == 0, weak=a % 3 == 0)
+        self._record(writer, "ConfigLoaded", writes, forgetful=b % 2 == 0)
+
+    def time(self, writer: Writer, a: int, b: int) -> None:
+        """Let a timer take back what the writer's machine set, be it a copy of the writer that did; else begin one."""
+        path = _setting(writer, a)
+        own = [one for one in self.standing(writer, path) if self._author(writer, one) == writer.who.id]
+        if own:
+            self._record(writer, "SettingExpired", [write(path, False, *own)], weak=True, seal=b % 3 != 0)
+        else:
+            told = write(f"timer/{writer.who.id}/{b % 2}", '{"kind":"expire","until":9,"window":1}')
+            self._record(writer, "SettingSet", [write(path, VALUES[b % len(VALUES)]), told])
+
+    @staticmethod
+    def _author(writer: Writer, record: str) -> MachineId:
+        return writer.view[RecordId(record)].record.envelope.machine
 
     def change_group(self, writer: Writer, a: int, b: int) -> None:
         """Add a group that may be there already, rename one, or delete one."""
@@ -409,6 +423,7 @@ ACTIONS: dict[str, Callable[[History, Writer, int, int], None]] = {
     "secret": History.set_secret,
     "element": History.change_element,
     "load": History.load,
+    "time": History.time,
     "group": History.change_group,
     "machine": History.change_machine,
     "user": History.change_user,
@@ -437,6 +452,9 @@ _VOID: tuple[Callable[[Write, Write, HybridTime], _Bad], ...] = (
     lambda good, key, time: ("MachineAdmitted", [write(key.path, '"00"')], {}),
     lambda good, key, time: ("MachinesRemoved", [write(key.path.replace("/key", "/removed"), '"all"')], {}),
     lambda good, key, time: ("MachinesMoved", [write(key.path.replace("/key", "/removed"), "[]")], {}),
+    lambda good, key, time: ("SettingSet", [good], {"weak": True}),
+    lambda good, key, time: ("SettingExpired", [good], {"weak": True}),
+    lambda good, key, time: ("SettingSet", [good, write(f"timer/{'f' * 32}/0", "1")], {}),
     lambda good, key, time: ("EpochBegun", [], {"params": {"admission": "f" * 64}}),
 )
 

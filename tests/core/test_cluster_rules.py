@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster_store.core.cluster import Cluster, Machine, group_id, read
+from cluster_store.core.cluster import Cluster, Machine, group_id
 from cluster_store.core.digest import digest, lanes_digest
 from cluster_store.core.errors import NotFound, Refused
 from cluster_store.core.registers import LaneValue, Secret, group_level, machine_level
+from cluster_store.core.rules import read
 from cluster_store.core.settings import effective_settings
 from cluster_store.core.types import HYBRID_LOGICAL_BITS, GroupId, MachineId
 from tests.core.plain import Plain

@@ -10,11 +10,12 @@ import pytest
 
 from cluster_store.core import commands, conflicts
 from cluster_store.core.causality import Line
-from cluster_store.core.cluster import Cluster, read
+from cluster_store.core.cluster import Cluster
 from cluster_store.core.conflicts import Conflict, Problem
 from cluster_store.core.errors import Refused
 from cluster_store.core.naming import show_path
 from cluster_store.core.registers import Lane, LaneValue, Secret, Standing
+from cluster_store.core.rules import read
 from cluster_store.core.state import Appended
 from cluster_store.core.types import Epoch, MachineId, Path, RecordId
 from tests.collisions import collision, event_of, registers_of, two_machines
@@ -232,7 +233,7 @@ def test_settings_under_what_is_gone_are_named() -> None:
     }
     of_group, of_machine = problems_in(lanes)
     assert {of_group.kind, of_machine.kind} == {"settings without effect"}
-    assert of_group.text.startswith("2 settings under the deleted group b have no effect, smtp.banner for one")
+    assert of_group.text.startswith("2 settings under the deleted group Berlin have no effect, smtp.banner for one")
     assert of_group.text.endswith("--level group:b")
     assert of_machine.text.startswith("1 setting under m1, which is no member, has no effect, relay for one")
 

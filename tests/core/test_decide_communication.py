@@ -106,7 +106,7 @@ def test_names_and_addresses_are_not_mixed() -> None:
     desk.do(commands.ChangeCommunication(machine="edge", address="edge.example"))
     assert desk.cluster.machine("edge").address == "edge.example"
     assert "by hostname" in desk.refusal(commands.ChangeCommunication(machine="edge", address="192.0.2.1"))
-    assert "by ip, and edge has the address edge.example" in desk.refusal(commands.ChangeCommunication(by="ip"))
+    assert "by ip and dial edge at edge.example" in desk.refusal(commands.ChangeCommunication(by="ip"))
     desk.do(commands.ChangeCommunication(machine="edge", address=""))
     assert "has no IP address on record" in desk.refusal(commands.ChangeCommunication(by="ip"))
     for machine in (MX, EDGE):
@@ -115,6 +115,9 @@ def test_names_and_addresses_are_not_mixed() -> None:
     desk.do(commands.ChangeCommunication(machine="edge", address="2001:db8::1"))
     assert desk.cluster.by == "ip"
     assert "by ip" in desk.refusal(commands.ChangeCommunication(machine="edge", address="edge.example"))
+    desk.do(commands.ChangeCommunication(machine="edge", address=""))
+    desk.registers.put(f"machine/{EDGE.id}/hostname", '"192.0.2.8"', 1 << 60)
+    assert "hostname of 192.0.2.8 is an IP" in desk.refusal(commands.ChangeCommunication(by="hostname"))
 
 
 @pytest.mark.parametrize(

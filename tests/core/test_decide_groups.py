@@ -149,6 +149,21 @@ def test_where_several_groups_could_take_the_machines_one_must_be_named() -> Non
     assert groups_of(desk) == {"Lyon": ["anna", "bert"], "Paris": []}
 
 
+def test_an_empty_group_goes_without_a_word_on_who_takes_its_machines() -> None:
+    """Whoever is put into it meanwhile goes where a machine without a group goes: to the one that was created first."""
+    desk = cluster_with("Paris", "Lyon", "Aix")
+    event = desk.do(delete("Lyon"))
+    assert event is not None
+    assert [(one.path, one.value) for one in event.writes] == [("group/lyon/deleted", '"main_group"')]
+    desk.registers.put(f"machine/{BERT.id}/group", '"lyon"', 10**18)
+    assert groups_of(desk) == {"Aix": [], "Main_Group": ["anna", "bert"], "Paris": []}
+    desk.do(commands.MoveMachines(machines=("anna", "bert"), group="Paris"))
+    event = desk.do(delete("Main_Group"))
+    assert event is not None
+    assert event.params == {"name": "Main_Group", "to": "Paris", "machines": []}
+    assert "with --to" in desk.refusal(delete("Paris", "Paris"))
+
+
 def test_the_settings_of_a_deleted_group_count_for_nobody_and_can_be_addressed_by_its_id() -> None:
     """They are not written over: whoever wants one of them moves it."""
     desk = cluster_with("Paris")

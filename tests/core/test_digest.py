@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster_store.core import commands
-from cluster_store.core.cluster import read
 from cluster_store.core.digest import digest, lanes_digest
 from cluster_store.core.registers import CLUSTER, Secret, element_path, group_level, kind_path, setting_path
+from cluster_store.core.rules import read
 from cluster_store.core.settings import KNOCKED_OUT, PRESENT, SET_KIND, is_set, own_elements, own_value
 from cluster_store.core.types import GroupId
 from tests.core.desk import SALT, Desk, card

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from cluster_store.core import commands
-from cluster_store.core.cluster import read
 from cluster_store.core.explain import Explanation, explain, to_json
 from cluster_store.core.registers import CLUSTER, Lane, LaneValue, Standing
+from cluster_store.core.rules import read
 from cluster_store.core.types import MachineId, Path, RecordId
 from tests.collisions import collision, event_of, registers_of, two_machines
 from tests.replicas import Machine

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster_store.core import commands
-from cluster_store.core.cluster import Cluster, read
+from cluster_store.core.cluster import Cluster
 from cluster_store.core.conflicts import conflicts, problems
 from cluster_store.core.errors import Refused
+from cluster_store.core.rules import read
 from cluster_store.core.settings import effective_settings
 from cluster_store.core.types import GroupId, Path
 from tests.collisions import registers_of

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings
 
 from cluster_store.core import commands
-from cluster_store.core.cluster import read
 from cluster_store.core.conflicts import TWO_LIVES, acknowledged
 from cluster_store.core.errors import InvalidValue, NotFound, Refused
 from cluster_store.core.hidden import hidden_values
 from cluster_store.core.inbox import Inbox, inbox, problem_to_json, resolve
 from cluster_store.core.registers import CLUSTER, Lane, Registers, setting_path, winner
+from cluster_store.core.rules import read
 from cluster_store.core.state import Appended
 from cluster_store.core.types import Level, MachineId, Path, RecordId
 from tests.collisions import Collision, collision, registers_of, two_machines
-from tests.core.agreement import log_of
+from tests.core.agreement import known_to, log_of
 from tests.core.desk import SALT
 from tests.core.histories import History, Step, step_lists
 from tests.core.plain import Plain
@@ -30,15 +30,14 @@ from tests.replicas import Machine
 def open_on(machine: Machine) -> Inbox:
     """Return what is open on a machine."""
     registers = registers_of(machine)
-    records = log_of(machine).records
-    return inbox(read(registers), registers, machine.state.lines.values(), [], lambda: reversed(records))
+    known = known_to(log_of(machine), machine.state, registers, {})
+    return inbox(known, [], lambda *_: None)
 
 
 def settling(machine: Machine, *choices: tuple[str, str]) -> commands.SettleConflicts:
     """Return the command that settles what was named."""
     named = [(path, RecordId(event)) for path, event in choices]
-    lines = machine.state.lines.values()
-    return resolve(named, open_on(machine), machine.cluster, registers_of(machine), lines, SALT)
+    return resolve(named, open_on(machine), machine.cluster, registers_of(machine), SALT)
 
 
 async def overridden() -> Collision:
@@ -129,6 +128,35 @@ def test_the_log_is_not_read_where_no_override_is_older() -> None:
         yield from pytest.fail("the log was read")
 
     assert hidden_values(read(registers), registers, unread()) == []
+
+
+async def test_what_no_register_shows_is_listed_with_its_age() -> None:
+    """Settings and a machine of a deleted group, two groups with one name, an override that hides a newer value."""
+    pair = await overridden()
+    await pair.mx1.command(commands.AddGroup(name="Paris"))
+    await pair.mx1.command(commands.AddGroup(name="Lyon"))
+    await pair.mx1.command(commands.RenameGroup(group="Lyon", name="Nice"))
+    await pair.fleet.pump()
+    await pair.cut()
+    await pair.mx1.set("b", "1", "group:Nice")
+    await pair.mx1.command(commands.MoveMachines(machines=("mx1",), group="Nice"))
+    await pair.mx1.command(commands.RenameGroup(group="Paris", name="Rome"))
+    pair.fleet.now += 60_000
+    await pair.mx2.command(commands.DeleteGroup(group="Nice"))
+    await pair.mx2.command(commands.AddGroup(name="Rome"))
+    await pair.meet()
+    for machine in (pair.mx1, pair.mx2):
+        ages = {problem.kind: pair.fleet.now - (problem.since or 0) for problem in open_on(machine).problems}
+        assert sorted(ages) == [
+            "groups with one name",
+            "machine of a deleted group",
+            "override hides a newer value",
+            "settings without effect",
+        ]
+        assert ages.pop("override hides a newer value") >= 60_000
+        assert all(0 <= age < 60_000 for age in ages.values()), ages
+        named = next(one.text for one in open_on(machine).problems if one.kind == "settings without effect")
+        assert named.startswith("1 setting under the deleted group Nice has no effect, b for one")
 
 
 # --- settling ---

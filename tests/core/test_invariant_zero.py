@@ -17,9 +17,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from cluster_store.core import admission, cluster, registers
+from cluster_store.core import admission, registers, rules
 from cluster_store.core import settings as effective
 from cluster_store.core.causality import LEAF_HASH_DIGITS, Leaf, Removal, Removals, vector
+from cluster_store.core.cluster import Cluster
 from cluster_store.core.derivation import lane_text
 from cluster_store.core.document import Document
 from cluster_store.core.errors import Malformed
@@ -52,7 +53,7 @@ def where_it_stands(lane: Lane) -> Lane:
     return msgspec.structs.replace(lane, place=registers.NOWHERE)
 
 
-def levels_shown(model: cluster.Cluster, lanes: Lanes) -> dict[str, list[Level]]:
+def levels_shown(model: Cluster, lanes: Lanes) -> dict[str, list[Level]]:
     """Return the levels of every machine, and every level with a lane alone."""
     levels: dict[str, list[Level]] = {scope: [scope] for scope in map(scope_of, lanes)}
     return levels | {machine: model.levels_for(machine) for machine in model.machines}
@@ -60,7 +61,7 @@ def levels_shown(model: cluster.Cluster, lanes: Lanes) -> dict[str, list[Level]]
 
 def views(source: registers.Registers, lanes: Lanes) -> tuple[Any, dict[str, dict[str, Any]]]:
     """Return the read model and every machine's effective settings."""
-    model = cluster.read(source)
+    model = rules.read(source)
     levels = levels_shown(model, lanes)
     found = {name: effective.effective_settings(source, of) for name, of in levels.items()}
     plain = {
@@ -107,9 +108,7 @@ def outcome(store: Store) -> Outcome:
     lanes: Lanes = {}
     for (path, record), lane in log.lanes.items():
         lanes.setdefault(path, {})[record] = where_it_stands(lane)
-    store.learn(
-        Needs({level for levels in levels_shown(cluster.read(Draft(here)), lanes).values() for level in levels})
-    )
+    store.learn(Needs({level for levels in levels_shown(rules.read(Draft(here)), lanes).values() for level in levels}))
     in_memory = {path: {lane.id: where_it_stands(lane) for lane in kept} for path, kept in here.lanes.items() if kept}
     assert in_memory == lanes, "the state and the log differ"
     documents = {}
@@ -196,7 +195,7 @@ def test_a_winner_by_arrival_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def last(lanes: Iterable[Lane]) -> Lane | None:
         return next(reversed(tuple(lanes)), None)
 
-    monkeypatch.setattr(cluster, "winner", last)
+    monkeypatch.setattr(rules, "winner", last)
     monkeypatch.setattr(effective, "winner", last)
     find_the_bug()
 

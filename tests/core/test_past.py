@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster_store.core.cluster import read
 from cluster_store.core.history import came_after
 from cluster_store.core.past import past_of
 from cluster_store.core.registers import Lane, Standing
+from cluster_store.core.rules import read
 from cluster_store.core.state import Appended
 from cluster_store.core.types import Path, RecordId
 from tests.core.builders import Store

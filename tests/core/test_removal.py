@@ -151,17 +151,18 @@ def with_bert() -> Driver:
 
 
 def test_a_removed_machine_is_told_so_and_hears_nothing_else() -> None:
-    """Its link is answered by the reason and closed: no greeting, no records, whatever it says."""
+    """Its link is answered by the record that removed it, and closed: no greeting, no others, whatever it says."""
     driver = with_bert()
     driver.do(remove("bert"))
     driver.receive(Ack(2))
     driver.effects.clear()
+    removal = driver.records[-1]
     told = show_removal(driver.replica.cluster.removed[BERT.id])
     position = driver.state.position
     driver.link(BERT.id, 2)
     driver.receive(hello(driver, BERT.id), 2)
     driver.offer(sealed(following(driver.records[3], writes=(write("setting/cluster/b", "1"),)), BERT), number=2)
-    assert driver.sent == [Bye("removed", told)]
+    assert driver.sent == [Bye("removed", told, removal.data, removal.seal)]
     assert driver.closed == [("removed", told)]
     assert driver.state.position == position
 

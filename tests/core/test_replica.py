@@ -8,7 +8,6 @@ import pytest
 
 from cluster_store.core import authoring, commands
 from cluster_store.core.admission import split
-from cluster_store.core.cluster import read
 from cluster_store.core.effects import (
     Append,
     AppendDone,
@@ -31,6 +30,7 @@ from cluster_store.core.limits import (
     WRITES_PER_EVENT_MAX,
 )
 from cluster_store.core.records import Record
+from cluster_store.core.rules import read
 from cluster_store.core.state import Draft, State
 from cluster_store.core.types import HybridTime
 from tests.core.builders import beginning, following, identity, incoming, sealed, write

@@ -7,13 +7,21 @@ from typing import get_args
 import pytest
 
 from cluster_store.core import commands
-from cluster_store.core.commands import ChangePassword, RollBackConfig, SetSetting, SettingCommand, SettleSettings
+from cluster_store.core.commands import (
+    ChangePassword,
+    CommitConfig,
+    ConfirmConfig,
+    RollBackConfig,
+    SetSetting,
+    SettingCommand,
+    SettleSettings,
+)
 from cluster_store.core.errors import Refused
 from cluster_store.core.roles import ADMINISTRATOR, GUEST, OPERATOR, Caller, check_command, check_operation, role_for
 
 SALT = b"0123456789abcdef"
 EVERY_COMMAND = get_args(commands.AnyCommand)
-ABOUT_SETTINGS = (SettingCommand, RollBackConfig, SettleSettings)
+ABOUT_SETTINGS = (SettingCommand, CommitConfig, ConfirmConfig, RollBackConfig, SettleSettings)
 
 
 def password(user: str) -> ChangePassword:
@@ -51,8 +59,11 @@ def test_operations_that_nobody_thought_of_are_for_administrators(operation: str
     with pytest.raises(Refused, match="eve is an operator"):
         check_operation(operation, Caller("eve", OPERATOR, "key"))
     check_operation(operation, Caller("eve", ADMINISTRATOR, "key"))
-    for known in ("status", "connstatus", "whoami", "submit"):
+    for known in ("status", "connstatus", "whoami", "submit", "stage", "commit"):
         check_operation(known, Caller("eve", GUEST, "key"))
+    check_operation("unstage", Caller("eve", OPERATOR, "key"))
+    with pytest.raises(Refused, match="eve is a guest"):
+        check_operation("unstage", Caller("eve", GUEST, "key"))
 
 
 def test_a_refusal_says_who_is_what_and_what_it_takes() -> None:

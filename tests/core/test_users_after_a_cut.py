@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster_store.core import commands
-from cluster_store.core.cluster import ROLES, User, read
+from cluster_store.core.cluster import ROLES, User
 from cluster_store.core.conflicts import conflicts
 from cluster_store.core.errors import Refused
+from cluster_store.core.rules import read
 from tests.core.agreement import agree, registers_of
 from tests.core.builders import finished
 from tests.replicas import Fleet, Machine

@@ -31,7 +31,7 @@ class BothSides:
             for level in self.levels:
                 self.events.add(side.set(f"{self.keys}.shared", f"by {side.name}", level, "both sides change this"))
                 self.events.add(side.set(f"{self.keys}.{side.name}", f"by {side.name}", level))
-            added = side.ask("add", f"{self.keys}.hosts", f"relay of {side.name}", "relay of both")
+            added = side.ask("add", f"{self.keys}.hosts", f"relay of {side.name}", "relay of both", "-m", "why")
             self.events.add(added["event"])
 
     def check(self, machines: Sequence[Machine]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import fcntl
 import functools
 import gc
 import importlib
@@ -24,8 +25,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,12 +58,18 @@ class How:
         kill_at: end it with SIGKILL at so many system calls that change the disk, see ``kill_points.py``; 0 to count
             them and let it live, None to leave it alone.
         notes: a file to write those calls to, and what it sends; empty for none.
+        terminal: what it reads and writes is a terminal, and it is interrupted from there.
+        folder: the one that it runs in, empty for this process's.
+        environment: all of it; None for this process's.
     """
 
     namespace: str = ""
     plants: tuple[str, ...] = ()
     kill_at: int | None = None
     notes: str = ""
+    terminal: bool = False
+    folder: str = ""
+    environment: Mapping[str, str] | None = None
 
 
 class Forked:
@@ -145,8 +153,18 @@ class Forks:
             )
         self._lock = threading.Lock()
 
-    def start(self, words: Sequence[str], how: How, out: IO[Any] | None = None, err: IO[Any] | None = None) -> Forked:
-        """Run the program with arguments; without files for its output, that is kept for ``communicate``."""
+    def start(
+        self,
+        words: Sequence[str],
+        how: How,
+        out: IO[Any] | None = None,
+        err: IO[Any] | None = None,
+        typed: IO[Any] | None = None,
+    ) -> Forked:
+        """Run the program with arguments; without files for its output, that is kept for ``communicate``.
+
+        It reads what is written to the ``stdin`` of what is returned, or else ``typed``.
+        """
         out = out or tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by communicate()
         err = err or tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - the same
         read_typed, write_typed = os.pipe()
@@ -154,7 +172,8 @@ class Forks:
         request = json.dumps({"words": list(words), "how": vars(how)}).encode()
         assert len(request) < _PACKET_BYTES
         with self._lock:
-            socket.send_fds(self._control, [request], [read_typed, out.fileno(), err.fileno(), write_status])
+            typed_from = typed.fileno() if typed else read_typed
+            socket.send_fds(self._control, [request], [typed_from, out.fileno(), err.fileno(), write_status])
         for handle in (read_typed, write_status):
             os.close(handle)
         status = os.fdopen(read_status, "rb", buffering=0)
@@ -251,8 +270,25 @@ def _become(words: Sequence[str], how: How) -> None:
         PLANTS[plant]()
     if how.kill_at is not None:
         kill_points.trace(how.kill_at, how.notes)
+    if how.terminal:
+        _sit_down()
+    if how.folder:
+        os.chdir(how.folder)
+    if how.environment is not None:
+        os.environ.clear()
+        os.environ.update(how.environment)
     sys.argv = ["cluster-store", *words]
     run()
+
+
+def _sit_down() -> None:
+    """Make the terminal that is read from the one that interrupts."""
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    # What was made before there was a terminal does not write a line at a time by itself.
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115 - to the end
+    # What interrupts there must not be ignored here, because somebody started the tests in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 if __name__ == "__main__":

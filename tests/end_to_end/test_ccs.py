@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 from tests.end_to_end.machines import PASSWORD, PATIENCE_S, Fleet, Machine, converged
 from tests.waiting import wait_until
 
@@ -43,6 +45,20 @@ def test_a_machine_that_was_announced_joins_without_a_password(machines: Fleet) 
     assert first.ask("clusterconfig", "prepjoin", "list") == []
     admitted = next(event for event in first.events() if event["kind"] == "MachineAdmitted" and "mx3" in str(event))
     assert admitted["user"] == f"machine:{joiner.hostname}"
+    with socket.create_server((stranger.address, stranger.status()["ccs_port"])):
+        stranger.serve()
+        is_deaf(stranger)
+
+
+def is_deaf(machine: Machine) -> None:
+    """Insist that a machine says in all three places that somebody else has its CCS port."""
+    status = machine.status()
+    told = f"nobody gets in over CCS where the record says: cannot listen on {machine.address}:"
+    assert (status["ccs_port"], status["problems"]) == (None, 1)
+    assert status["deaf"].startswith(told)
+    assert machine.links()[machine.name]["reason"] == f"this machine; {status['deaf']}"
+    (problem,) = machine.ask("clustercheck", status=3)["problems"]
+    assert (problem["kind"], problem["text"]) == ("listener", status["deaf"])
 
 
 def test_a_running_cluster_changes_transport_and_ports(machines: Fleet) -> None:

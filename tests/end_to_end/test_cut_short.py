@@ -39,7 +39,7 @@ def test_a_join_cut_short_leaves_the_joiner_as_it_was(machines: Fleet) -> None:
     with writers([mx1]) as writing:
         writing["mx1"].wait_for(400)
     joiner = machines.machine("mx2").init().serve()
-    joiner.do("set", "mine", "kept")
+    joiner.do("set", "mine", "kept", "-m", "why")
     words = joiner.joining(mx1)
     with gates([mx1]) as network:
         for size in (0, 500, 3_000, 6_000, 12_000, 30_000):
@@ -56,7 +56,7 @@ def test_a_join_cut_short_leaves_the_joiner_as_it_was(machines: Fleet) -> None:
 def test_a_daemon_killed_while_it_joins_can_join_again_or_has_joined(machines: Fleet, member: Machine) -> None:
     """The daemon that does the work of a join may be killed at any moment: the joiner is as before, or a member."""
     joiner = machines.machine("mx2", "127.0.0.2").init()
-    joiner.do("set", "mine", "kept")
+    joiner.do("set", "mine", "kept", "-m", "why")
     words = joiner.joining(member)
     dice = random.Random(1)
     for _ in range(5):

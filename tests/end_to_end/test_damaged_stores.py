@@ -53,7 +53,7 @@ def check(machines: Sequence[Machine], mended: Machine, events: set[str]) -> Non
 def test_a_damaged_record_in_the_middle(cluster: list[Machine]) -> None:
     """What only the damaged store has is saved, also behind the gap; the others bring what fills it."""
     mx1, mx2, _ = cluster
-    secret = mx2.do("set", "mended.secret", "--secret", "--password-stdin", "--json", typed="geheim\n")
+    secret = mx2.do("set", "mended.secret", "--secret", "--password-stdin", "--json", "-m", "why", typed="geheim\n")
     events = {json.loads(secret)["event"], *(mx2.set(f"mended.{number}", str(number)) for number in range(4))}
     converged(*cluster)
     mx2.stop()

@@ -55,7 +55,7 @@ def test_a_full_disk_takes_nothing_new_and_goes_on_when_there_is_room(machines: 
     with writers([full]) as writing:
         writer = writing["mx1"]
         wait_until(lambda: writer.unanswered, PATIENCE_S, what="a change to be refused")
-    assert "there is no room for" in full.refused("set", "key", "1")
+    assert "there is no room for" in full.refused("set", "key", "1", "-m", "why")
     assert full.get("before") == "kept"
     for words in (["clusterconfig", "list"], ["log"], ["showconfig"], ["status"], ["clusterconfig", "connstatus"]):
         full.do(*words)

@@ -87,9 +87,9 @@ def test_a_change_killed_anywhere_is_made_or_is_not(machines: Fleet, record_prop
     """Also while documents are saved and the file's log is moved into the file: the next command finds either state."""
     machine = machines.machine("mx1", plants=("eager_to_save",)).init()
     made = left = 0
-    for point in points(calls_of(machine.run("set", "key", "0", kill_at=0)), 6, record_property):
+    for point in points(calls_of(machine.run("set", "key", "0", "-m", "why", kill_at=0)), 6, record_property):
         before, number = machine.state()[0], machine.get("key")
-        outcome = machine.run("set", "key", str(point), kill_at=point)
+        outcome = machine.run("set", "key", str(point), "-m", "why", kill_at=point)
         after = machine.state()[0]
         assert (after - before, machine.get("key")) in {(0, number), (1, point)}
         assert after > before or (killed(outcome) and "event" not in outcome.out)
@@ -103,8 +103,8 @@ def test_a_change_killed_anywhere_is_made_or_is_not(machines: Fleet, record_prop
 def test_an_upgrade_killed_anywhere_leaves_the_old_or_the_new_store(machines: Fleet, record_property: Record) -> None:
     """The earlier version goes on with the one, the next version with both, and no record is lost on the way."""
     old = machines.machine("old").init()
-    old.do("set", "key", "1")
-    old.do("set", "password", "--secret", "--password-stdin", typed="2\n")
+    old.do("set", "key", "1", "-m", "why")
+    old.do("set", "password", "--secret", "--password-stdin", "-m", "why", typed="2\n")
     records = [event["id"] for event in old.events()]
 
     def copy(name: str) -> Machine:
@@ -116,15 +116,17 @@ def test_an_upgrade_killed_anywhere_leaves_the_old_or_the_new_store(machines: Fl
         return Machine(machine.folder, machine.name, machine.address, plants=("of_the_next_version",))
 
     left_old = 0
-    for point in points(calls_of(upgraded(copy("new")).run("set", "key", "3", kill_at=0)), 6, record_property):
+    for point in points(
+        calls_of(upgraded(copy("new")).run("set", "key", "3", "-m", "why", kill_at=0)), 6, record_property
+    ):
         machine = copy(f"mx{point}")
-        outcome = upgraded(machine).run("set", "key", "3", kill_at=point)
+        outcome = upgraded(machine).run("set", "key", "3", "-m", "why", kill_at=point)
         assert killed(outcome) or schema_of(machine) == SCHEMA_VERSION + 1
         if schema_of(machine) == SCHEMA_VERSION:
             left_old += 1
             machine.verify()
-            machine.do("set", "key", "4")
-        upgraded(machine).do("set", "key", "5")
+            machine.do("set", "key", "4", "-m", "why")
+        upgraded(machine).do("set", "key", "5", "-m", "why")
         assert schema_of(machine) == SCHEMA_VERSION + 1
         assert [event["id"] for event in upgraded(machine).events()][: len(records)] == records
         upgraded(machine).verify()
@@ -141,11 +143,11 @@ def test_a_join_killed_anywhere_can_be_repeated_or_is_done(machines: Fleet, reco
     joined = []
     for point in points(calls_of(join(first, member, kill_at=0)), 5, record_property):
         if joiner.status()["cluster"] is None:
-            joiner.do("set", "mine", str(point))
+            joiner.do("set", "mine", str(point), "-m", "why")
         else:
             joined.append(joiner)
             joiner = machines.machine(f"mx3-{point}").init()
-            joiner.do("set", "mine", str(point))
+            joiner.do("set", "mine", str(point), "-m", "why")
         outcome = join(joiner, member, kill_at=point)
         if joiner.status()["cluster"] is None:
             assert killed(outcome)

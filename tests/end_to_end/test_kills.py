@@ -30,9 +30,14 @@ Record = Callable[[str, object], None]
 def test_daemons_killed_under_load_lose_nothing_that_they_acknowledged(
     cluster: list[Machine], record_property: Record
 ) -> None:
-    """After SIGKILL of one daemon after the other at random moments, every acknowledged change is on every machine."""
+    """After SIGKILL of one daemon after the other at random moments, every acknowledged change is on every machine.
+
+    What was staged before all that is staged still, and can be committed.
+    """
     dice = random.Random(KILLS)
     kills = 0
+    for machine in cluster:
+        assert machine.ask("set", "staged.before", f'"{machine.name}"')["staged"]
     with writers(cluster) as writing:
         while kills < KILLS:
             victim = dice.choice(cluster)
@@ -58,6 +63,9 @@ def test_daemons_killed_under_load_lose_nothing_that_they_acknowledged(
     told = f"{kills} kills, {checked} acknowledged changes checked on {len(cluster)} machines, lost = 0"
     record_property("figures", f"{told}; {unknown} were under way when their daemon was killed")
     assert not [problem for problem in cluster[0].ask("clustercheck")["problems"] if "clone" in problem["kind"]]
+    for machine in cluster:
+        machine.do("commit", "--anyway", "-m", "after all that")
+        assert machine.get("staged.before") == machine.name
 
 
 def kill_at_the_disk(victim: Machine, call: int) -> int:

@@ -104,7 +104,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         mx1.do("userconfig", "new", "gus", "--role", "guest", "--key", f"{folder}/key.pub")
         olga = ("--role", "operator", "--key", f"{folder}/key.pub", "--require-both", "--password-stdin")
         mx1.do("userconfig", "new", "olga", *olga, typed=OLGA + "\n")
-        mx1.do("set", "relay.password", "--secret", "--password-stdin", typed="geheim")
+        mx1.do("set", "relay.password", "--secret", "--password-stdin", "-m", "why", typed="geheim")
         converged(mx1, mx2)
         mx1.stop()
         port = str(mx2.status()["ssh_port"])
@@ -129,7 +129,7 @@ def test_a_guest_reads_and_changes_nothing(client: Client) -> None:
     """A refused command ends with 1, a wrong one with 2; a secret's value is not shown."""
     there = f"gus@{client.machine.address}"
     before = client.machine.state()
-    refused = client.ssh(there, "set", "smtp.banner", "mine", key=True).expect(1)
+    refused = client.ssh(there, "set", "smtp.banner", "mine", "-m", "why", key=True).expect(1)
     assert refused.err == (
         "gus is a guest and may not do 'set': it takes an operator\nask an operator or an administrator\n"
     )
@@ -148,6 +148,12 @@ def test_key_and_password_are_both_asked_for(client: Client) -> None:
     last = client.machine.events()[-1]
     assert (last["user"], last["auth"], last["comment"]) == ("olga", "key+password", "a comment")
     assert client.machine.get("smtp.banner") == "Bonjour, olga"
+    # What she stages is hers, and waits for her next login.
+    client.ssh(there, "set smtp.banner staged", password=OLGA, key=True).expect(0)
+    assert client.machine.run("diff").out == "nothing is staged\n"
+    client.ssh(there, "commit -m live", password=OLGA, key=True).expect(0)
+    last = client.machine.events()[-1]
+    assert (last["user"], last["kind"], client.machine.get("smtp.banner")) == ("olga", "ConfigCommitted", "staged")
 
 
 def test_nothing_else_is_behind_the_login(client: Client, tmp_path: Path) -> None:
@@ -172,14 +178,42 @@ def test_the_prompt_is_there_for_whoever_logs_in(client: Client) -> None:
         terminal.sendline("clusterconfig list")
         terminal.expect_exact("Cluster americas")
         terminal.expect_exact("(Cluster americas)>")
-        terminal.sendline("clusterconfig addgroup gus")
-        terminal.expect_exact("gus is a guest")
-        terminal.expect_exact("(Cluster americas)>")
+        for refused in ("clusterconfig addgroup gus", "clusterconfig"):
+            terminal.sendline(refused)
+            # Before any menu is shown, and any question asked.
+            terminal.expect_exact(f"gus is a guest and may not do '{refused.removesuffix(' gus')}'")
+            terminal.expect_exact("(Cluster americas)>")
         terminal.sendline("exit")
         terminal.expect(pexpect.EOF)
     finally:
         terminal.close()
     assert terminal.exitstatus == 1
+
+
+def test_the_menus_are_there_for_an_administrator(client: Client) -> None:
+    """One command at a terminal: each question is asked and answered through the login, and its end is ssh's."""
+    words = [*client.words("ssh", key=False)[1:], "-tt", f"admin@{client.machine.address}", "clusterconfig"]
+    terminal = pexpect.spawn("ssh", words, env=client.environment(PASSWORD), timeout=PATIENCE_S, encoding="utf-8")
+    try:
+        for question, answer in (
+            ("PREPJOIN - Announce a machine", "ADDGROUP"),
+            ("Name of the new group:", "Oslo"),
+            ("the group Oslo is added", "deletegroup"),
+            ("Which group is to be deleted?", "Oslo"),
+        ):
+            terminal.expect_exact(question)
+            terminal.expect_exact("[]> ")
+            terminal.sendline(answer)
+        terminal.expect_exact("Delete Oslo for good? [y/N] ")
+        terminal.sendline("y")
+        terminal.expect_exact("the group Oslo is deleted")
+        terminal.expect_exact("[]> ")
+        terminal.sendline("")
+        terminal.expect(pexpect.EOF)
+    finally:
+        terminal.close()
+    assert terminal.exitstatus == 0
+    assert [event["user"] for event in client.machine.events()[-2:]] == ["admin", "admin"]
 
 
 def test_a_terminal_interrupts_what_runs(client: Client) -> None:

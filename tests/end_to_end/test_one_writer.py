@@ -24,9 +24,13 @@ def test_writers_a_starting_daemon_and_a_stale_socket_at_once(machines: Fleet) -
     machine = machines.machine("mx1").init()
     for attempt in range(3):
         leave_a_stale_socket(machine.store / "node.sock")
-        commands = [machine.start("set", f"at.once.{attempt}.{number}", str(number)) for number in range(2)]
+        commands = [
+            machine.start("set", f"at.once.{attempt}.{number}", str(number), "-m", "why") for number in range(2)
+        ]
         machine.launch()
-        commands += [machine.start("set", f"at.once.{attempt}.{number}", str(number)) for number in range(2, 5)]
+        commands += [
+            machine.start("set", f"at.once.{attempt}.{number}", str(number), "-m", "why") for number in range(2, 5)
+        ]
         done = set()
         for number, command in enumerate(commands):
             _, told = command.communicate(timeout=PATIENCE_S)
@@ -44,7 +48,7 @@ def test_writers_a_starting_daemon_and_a_stale_socket_at_once(machines: Fleet) -
 def test_a_store_that_is_held_says_by_whom(machines: Fleet) -> None:
     """Commands that write, and a second daemon, name who holds the store; those that only read go on."""
     machine = machines.machine("mx1").init()
-    machine.do("set", "held", "1")
+    machine.do("set", "held", "1", "-m", "why")
     with (machine.store / "lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.write(f"a test (process {os.getpid()})\n")
@@ -62,7 +66,7 @@ def test_a_killed_daemon_leaves_nothing_in_the_way(machines: Fleet) -> None:
     machine = machines.machine("mx1").init().serve()
     machine.kill()
     assert (machine.store / "node.sock").exists()
-    machine.do("set", "after", "kill")
+    machine.do("set", "after", "kill", "-m", "why")
     machine.serve()
     assert machine.get("after") == "kill"
     assert machine.status()["serving"]

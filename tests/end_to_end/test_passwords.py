@@ -58,7 +58,9 @@ def test_no_password_ever_shows(machines: Fleet) -> None:
         told.append(mx3.refused(*mx3.joining(mx1), typed=PASSWORD + "\n"))
         mx3.do(*mx3.joining(mx1), typed=NEW + "\n")
         mx3.serve()
-        secret = mx1.run("set", "relay.password", "--secret", "--password-stdin", typed=SECRET + "\n").expect(0)
+        secret = mx1.run(
+            "set", "relay.password", "--secret", "--password-stdin", "-m", "why", typed=SECRET + "\n"
+        ).expect(0)
         told += [secret.out, secret.err]
         converged(mx1, mx2, mx3)
         for words in (("log", "--json"), ("showconfig",), ("explain", "relay.password"), ("replay",), ("status",)):
@@ -93,6 +95,6 @@ def test_guessing_is_slowed_down(machines: Fleet) -> None:
 def test_the_store_is_its_owners_alone(machines: Fleet) -> None:
     """Nobody else may look into the folder, the database or the keys."""
     machine = machines.machine("mx1").init()
-    machine.do("set", "a", "1")
+    machine.do("set", "a", "1", "-m", "why")
     for path in [machine.store, *machine.store.rglob("*")]:
         assert path.stat().st_mode & 0o077 == 0, path

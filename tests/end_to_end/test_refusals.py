@@ -22,8 +22,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with fleet(tmp_path_factory.mktemp("refusals")) as machines:
         member, _ = machines.cluster("mx1", "mx2")
         member.do("clusterconfig", "addgroup", "Paris")
-        member.do("set", "plain", "1")
-        member.do("add", "hosts", "one")
+        member.do("set", "plain", "1", "-m", "why")
+        member.do("add", "hosts", "one", "-m", "why")
         (machines.folder / "latin1.cf").write_bytes("greeting = hello\nname = caf\u00e9\n".encode("latin-1"))
         (machines.folder / "broken.json").write_text('{"a": 1,')
         (machines.folder / "inexact.json").write_text('{"version": 1.10}')

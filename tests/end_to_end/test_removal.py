@@ -41,9 +41,9 @@ def configured(machines: Fleet) -> list[Machine]:
     mx1.set("smtp.port", "25")
     mx1.set("smtp.port", "2525", "group:Paris")
     mx1.set("queue.size", "7", f"machine:{mx2.hostname}")
-    mx1.do("add", "relay.domains", "example.com", "example.org", "--level", "cluster")
-    mx1.do("remove", "relay.domains", "example.org", "--level", "group:Paris")
-    mx1.do("set", "relay.password", "--secret", "--password-stdin", "--level", "cluster", typed=SECRET)
+    mx1.do("add", "relay.domains", "example.com", "example.org", "--level", "cluster", "-m", "why")
+    mx1.do("remove", "relay.domains", "example.org", "--level", "group:Paris", "-m", "why")
+    mx1.do("set", "relay.password", "--secret", "--password-stdin", "--level", "cluster", "-m", "why", typed=SECRET)
     converged(mx1, mx2, mx3)
     return [mx1, mx2, mx3]
 
@@ -58,6 +58,8 @@ def test_machines_are_removed_and_go_on_alone(machines: Fleet) -> None:
     wait_until(lambda: alone(mx2), PATIENCE_S, what="mx2 to stand alone")
     assert behaviour(mx2) == before[0]
     now = mx2.status()
+    assert now["removed"].startswith("this machine was removed from the cluster by os:")
+    assert f"on {mx1.hostname} at 20" in now["removed"]
     assert now["machine"] != former["machine"]
     assert now["fingerprint"] != former["fingerprint"]
     assert [now[name] for name in ("hostname", "serial", "ssh_port")] == [
@@ -103,8 +105,8 @@ def test_a_departure_killed_anywhere_leaves_a_member_or_a_machine_alone(machines
     member.do("clusterconfig", "create", "americas")
     member.set("smtp.port", "25")
     member.set("smtp.banner", "Paris", "group:Main_Group")
-    member.do("add", "relay.domains", "example.com", "--level", "cluster")
-    member.do("set", "relay.password", "--secret", "--password-stdin", "--level", "cluster", typed=SECRET)
+    member.do("add", "relay.domains", "example.com", "--level", "cluster", "-m", "why")
+    member.do("set", "relay.password", "--secret", "--password-stdin", "--level", "cluster", "-m", "why", typed=SECRET)
     before = behaviour(member)
 
     def copy(name: str) -> Machine:
@@ -122,11 +124,11 @@ def test_a_departure_killed_anywhere_leaves_a_member_or_a_machine_alone(machines
         assert killed(outcome) or state == "alone"
         assert behaviour(machine) == before
         found[state] += 1
-        again = machine.run("set", "smtp.helo", "here")
+        again = machine.run("set", "smtp.helo", "here", "-m", "why")
         if again.status == 1:
             assert ": it stands alone now, with the settings that it had\n" in again.err
             assert alone(machine)
-            machine.do("set", "smtp.helo", "here")
+            machine.do("set", "smtp.helo", "here", "-m", "why")
         else:
             assert state != "removed"
         assert behaviour(machine) == {**before, "smtp.helo": "here"}

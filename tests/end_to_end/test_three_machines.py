@@ -39,7 +39,7 @@ def test_the_most_specific_level_says_what_a_key_is(cluster: list[Machine]) -> N
     assert listed["Paris"] == []
     assert {machine["hostname"] for machine in listed["Main_Group"]} == {machine.hostname for machine in cluster}
 
-    mx3.do("unset", "levels.c", "--level", f"machine:{mx3.hostname}")
+    mx3.do("unset", "levels.c", "--level", f"machine:{mx3.hostname}", "-m", "why")
     assert mx3.get("levels.c") == "the cluster's"
 
 

@@ -44,10 +44,11 @@ def _honest(stage: Stage) -> list[Message]:
         CaughtUp(),
         Twin("a" * 16, Epoch("b" * 16)),
         Bye("dropped", "why " * 200),
+        Bye("removed", "out", record.data, record.seal),
     ]
 
 
-_which = st.integers(0, 5)
+_which = st.integers(0, 6)
 
 
 def _cut(stage: Stage, drawn: Any) -> None:

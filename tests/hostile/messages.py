@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from cluster_store.core.causality import LEAF_HASH_DIGITS, Leaf, vector
 from cluster_store.core.effects import PROTOCOL, Ack, Bye, CaughtUp, Records, Standing, Twin
+from cluster_store.core.records import SEAL_BYTES, Record
 from cluster_store.core.types import Epoch, MachineId, RecordId
-from tests.core.builders import following, identity, incoming, sealed
+from tests.core.builders import following, identity, incoming, sealed, write
 from tests.hostile.kinds import DROPPED, IGNORED, MESSAGE, REFUSED, TAKEN, Kind
 from tests.hostile.stage import ANNA, BERT, CLEO, Stage
 
@@ -66,6 +67,40 @@ def _shuffled(stage: Stage, order: Any) -> None:
         "empty": Records([]),
     }
     stage.say(*(say[name] for name in order))
+
+
+#: What is shown to a machine that is told to be removed, and proves nothing.
+_UNPROVEN = ("nothing", "bytes", "no seal", "a seal of bytes", "another's seal", "another record", "bytes before it")
+
+
+def _dismissal(stage: Stage, drawn: Any) -> None:
+    """Say that this machine was removed, and show something else than the record that did it."""
+    which, data, seal = drawn
+    true = _removal(stage)
+    shown = {
+        "nothing": (b"", b""),
+        "bytes": (data, seal),
+        "no seal": (true.data, b""),
+        "a seal of bytes": (true.data, seal),
+        "another's seal": (true.data, sealed(true.envelope, CLEO).seal),
+        "another record": (stage.first.data, stage.first.seal),
+        "bytes before it": (data + true.data, true.seal),
+    }
+    stage.say(Bye("removed", "out", *shown[which]))
+    assert stage.driver.replica.dismissals.shown is None
+
+
+def _removal(stage: Stage) -> Record:
+    """Return a true record of Bert's, which nobody else has, that removes Anna."""
+    writes = (write(f"machine/{ANNA.id}/removed", f'["{BERT.id}"]'),)
+    return sealed(following(stage.first, kind="MachinesRemoved", writes=writes), BERT)
+
+
+def _dismissed(stage: Stage, _: None) -> None:
+    """Say that this machine was removed, and show that it is so."""
+    record = _removal(stage)
+    stage.say(Bye("removed", "out", record.data, record.seal), _records(stage))
+    assert stage.driver.replica.dismissals.shown is not None
 
 
 MESSAGES = [
@@ -149,6 +184,24 @@ MESSAGES = [
         "a leave in any words",
         st.tuples(_words, st.text(max_size=100)),
         lambda stage, drawn: stage.say(Bye(*drawn), _records(stage)),
+        frozenset((DROPPED,)),
+    ),
+    Kind(
+        MESSAGE,
+        "the word that this machine was removed, with what proves nothing",
+        st.tuples(
+            st.sampled_from(_UNPROVEN),
+            st.binary(min_size=1, max_size=100),
+            st.binary(max_size=SEAL_BYTES),
+        ),
+        _dismissal,
+        frozenset((DROPPED,)),
+    ),
+    Kind(
+        MESSAGE,
+        "a true record that removes this machine, beside the log",
+        st.none(),
+        _dismissed,
         frozenset((DROPPED,)),
     ),
     Kind(

@@ -17,7 +17,6 @@ import zstandard
 from cluster_store.core import commands, derivation, document, wire
 from cluster_store.core.admission import Incoming
 from cluster_store.core.causality import vector
-from cluster_store.core.cluster import read
 from cluster_store.core.digest import digest, lanes_digest
 from cluster_store.core.document import Change
 from cluster_store.core.effects import (
@@ -36,6 +35,7 @@ from cluster_store.core.effects import (
 )
 from cluster_store.core.errors import Malformed
 from cluster_store.core.records import Record, seal_record
+from cluster_store.core.rules import read
 from cluster_store.core.state import Draft, Needs
 from cluster_store.core.types import MachineId
 from tests.core.builders import beginning, finished, following, identity, incoming, sealed

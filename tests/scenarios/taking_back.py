@@ -2,9 +2,10 @@
 
 > anna: rollback last N [force]          the last changes of settings
 > anna: rollback by MACHINE [force]      all that a machine wrote
+> anna: redress                        does what the findings after a removal say
 > anna: settle PATH MACHINE...           with what that machine wrote there, or wrote that it hides
 > anna: acknowledge MACHINE              what shows that it lived twice
-> inbox                                  what is open on every machine
+> inbox [MACHINE...]                     what is open on every machine, or on these
 > mark WORD                              this moment gets a name
 > recall WORD KEY [MACHINE]              what a key was at the cluster level then, or what that machine knew of it
 """
@@ -12,18 +13,21 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Sequence
 from itertools import islice
 
 from cluster_store.core import commands
-from cluster_store.core.cluster import read
+from cluster_store.core.history import with_past
 from cluster_store.core.inbox import Inbox, inbox, resolve
-from cluster_store.core.naming import show_path
+from cluster_store.core.naming import machine_ever, show_path
 from cluster_store.core.past import Moment, belongs, past_of
 from cluster_store.core.registers import CLUSTER, Registers, Secret, Standing
 from cluster_store.core.rollback import Change, Rollback, can_be_taken_back, plan, value_of
+from cluster_store.core.rules import read
 from cluster_store.core.settings import effective
 from cluster_store.core.types import Path, RecordId
-from tests.core.agreement import log_of, registers_of
+from tests.core.agreement import known_to, log_of, registers_of
 from tests.replicas import Machine
 
 _ID = re.compile(r"\b[0-9a-f]{10}\b")
@@ -37,17 +41,52 @@ async def roll_back(machine: Machine, what: str, which: str, *force: str) -> lis
         ids = {added.record.id for added in islice(back, int(which))}
     else:
         ids = {added.record.id for added in back if machine.cluster.hostname(added.record.envelope.machine) == which}
+    return await _taken_back(machine, ids, force=bool(force))
+
+
+async def _taken_back(machine: Machine, ids: set[RecordId], *, force: bool = False) -> list[str]:
+    log = log_of(machine)
     registers = await _all(machine)
 
     def salted(path: Path, record: RecordId) -> tuple[bytes, str] | None:
         return log.secrets.get(record, {}).get(path)
 
-    rollback = plan(lambda: log.records, lambda added: added.record.id in ids, registers, salted, force=bool(force))
+    rollback = plan(lambda: log.records, lambda added: added.record.id in ids, registers, salted, force=force)
     command = commands.RollBackConfig(
         events=tuple(added.record.id for added in rollback.events), restorations=rollback.restorations
     )
     await machine.command(command)
     return _told(machine, rollback)
+
+
+async def redress(machine: Machine) -> list[str]:
+    """Give each command that the findings after a removal name; return these, and what was taken back."""
+    _, found = await _inbox(machine)
+    said = []
+    for words in [shlex.split(command) for problem in found.problems for command in problem.commands]:
+        said.append(f"does: {_ID.sub('EVENT', ' '.join(words))}")
+        match words:
+            case ["rollbackconfig", *named, "--since", since]:
+                said += await _taken_back(machine, _written_since(machine, named[1::2], since))
+            case ["clusterconfig", "removemachine", *names]:
+                await machine.command(commands.RemoveMachines(machines=tuple(names)))
+            case ["clusterconfig", "prepjoin", "delete", name]:
+                await machine.command(commands.WithdrawAnnouncement(hostname=name))
+            case ["userconfig", "delete", name]:
+                await machine.command(commands.DeleteUser(user=name, salt=machine.fleet.fresh(16)))
+            case ["userconfig", "edit", name, "--role", role]:
+                await machine.command(commands.ChangeUser(user=name, role=role, salt=machine.fleet.fresh(16)))
+            case _:
+                said[-1] = said[-1].replace("does: ", "leaves to a person: ")
+    return said
+
+
+def _written_since(machine: Machine, names: Sequence[str], since: str) -> set[RecordId]:
+    """Return what machines wrote that an event had not seen."""
+    authors = [machine_ever(name, machine.cluster) for name in names]
+    records = log_of(machine).records
+    seen = with_past(reversed(records), lambda added: added.record.id.startswith(since))
+    return {added.record.id for added in records if added.record.envelope.machine in authors} - seen
 
 
 def _told(machine: Machine, rollback: Rollback) -> list[str]:
@@ -89,8 +128,7 @@ async def acknowledge(machine: Machine, name: str) -> None:
 def _resolved(
     machine: Machine, choices: list[tuple[str, RecordId]], found: Inbox, registers: Registers
 ) -> commands.SettleConflicts:
-    lines = machine.state.lines.values()
-    return resolve(choices, found, machine.cluster, registers, lines, machine.fleet.fresh(16))
+    return resolve(choices, found, machine.cluster, registers, machine.fleet.fresh(16))
 
 
 def _author(machine: Machine, event: RecordId) -> str:
@@ -113,8 +151,13 @@ async def _inbox(machine: Machine) -> tuple[Registers, Inbox]:
     registers = await _all(machine)
     records = log_of(machine).records
     voids = [added for added in records if added.void]
-    lines = machine.state.lines.values()
-    return registers, inbox(read(registers), registers, lines, voids, lambda: reversed(records))
+    known = known_to(log_of(machine), machine.state, registers, machine.replica.reached)
+    return registers, inbox(known, voids, lambda path, record: _secret(machine, path, record))
+
+
+def _secret(machine: Machine, path: Path, record: RecordId) -> str | None:
+    found = log_of(machine).secrets.get(record, {}).get(path)
+    return found[1] if found is not None else None
 
 
 async def _all(machine: Machine) -> Registers:

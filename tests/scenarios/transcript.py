@@ -7,15 +7,18 @@
     > anna: copykey KEY LEVEL LEVEL        movekey KEY LEVEL LEVEL         deletekey KEY LEVEL
     > anna: addgroup NAME      renamegroup NAME NEW    deletegroup NAME [NAME]     setname NAME
     > anna: move MACHINE GROUP      detach MACHINE      reconnect MACHINE      upgrade VERSION
-    > anna: removemachine MACHINE...
+    > anna: removemachine MACHINE...      communication FIELD=VALUE...
     > anna: adduser NAME ROLE  changeuser NAME ROLE    rename NAME NEW   passwd NAME WORD   deleteuser NAME
     > anna: admit NAME [FIELD=VALUE]...    a machine that is not linked to anybody yet, which says that of itself
     > backup bert              > restore bert            > restart bert         > twin bert as NAME
     > full disk bert           its next append fails
     > check                    what clustercheck tells on every machine
     > show KEY                 its value on every machine, who wrote it, and what stands beside it
-    > inbox                    what is open: see taking_back.py, also for rollback, settle, acknowledge, recall
+    > anna: stage SET...       and what becomes of it: see staging.py
+    > wait, pending            and all that goes back by itself: see timing.py
+    > inbox                    what is open: see taking_back.py, also for rollback, redress, settle, acknowledge
     > groups                   > users                  > epochs bert             > compare
+    > reach                    how each machine would dial every one
 
 Messages are delivered after every line. What a line causes without being asked, refusals, notices and closed links,
 is recorded behind it.
@@ -33,18 +36,20 @@ import msgspec
 from cluster_store.adapters.memory_log import MemoryLog
 from cluster_store.core import commands
 from cluster_store.core.causality import vector
-from cluster_store.core.cluster import ADMIN, read
+from cluster_store.core.cluster import ADMIN, Cluster
 from cluster_store.core.conflicts import conflicts, problems
 from cluster_store.core.digest import digest, lanes_digest
 from cluster_store.core.errors import ClusterStoreError, StoreFull
 from cluster_store.core.naming import show_path
 from cluster_store.core.registers import Lane, rank
+from cluster_store.core.rules import read
 from cluster_store.core.settings import effective, own_elements
 from cluster_store.core.types import Path, RecordId
+from cluster_store.links import address_of
 from tests.core.agreement import log_of, registers_of
 from tests.core.builders import finished
 from tests.replicas import Fleet, Machine, restored
-from tests.scenarios import taking_back
+from tests.scenarios import staging, taking_back, timing
 
 _HASH = "$argon2id$"
 _ORDER = re.compile(r"(?P<name>\S+): (?P<words>.+)")
@@ -77,31 +82,38 @@ class Theatre:
         if len(words) > 2 and words[-2] == "at":
             level = words[-1]
             words = words[:-2]
+        lasts = None
+        if len(words) > 2 and words[-2] == "for":
+            lasts = timing.milliseconds(words[-1])
+            words = words[:-2]
         verb, *rest = words
         try:
-            if verb in ("set", "set!"):
-                await machine.set(rest[0], rest[1], level, secret=verb == "set!")
-            elif verb == "rollback":
-                return await taking_back.roll_back(machine, *rest)
-            elif verb == "settle":
-                await taking_back.settle(machine, *rest)
-            elif verb == "acknowledge":
-                await taking_back.acknowledge(machine, *rest)
+            if verb in _DEEDS:
+                return await _DEEDS[verb](machine, *rest) or []
+            if verb == "stage":
+                await staging.stage(machine, self._command(rest[0], rest[1:], level, lasts))
             else:
-                await machine.command(self._command(verb, rest, level))
+                await machine.command(self._command(verb, rest, level, lasts))
         except ClusterStoreError as error:
             return [f"refused: {error.message}"]
         return []
 
-    def _command(self, verb: str, rest: list[str], level: str | None) -> commands.Command:
+    def _command(self, verb: str, rest: list[str], level: str | None, lasts: int | None) -> commands.Command:
+        if verb in ("set", "set!"):
+            key, value = rest
+            salt = self.fleet.fresh(16)
+            return commands.SetSetting(key=key, value=value, level=level, secret=verb == "set!", lasts=lasts, salt=salt)
         if verb == "unset":
-            return commands.UnsetSetting(key=rest[0], level=level)
+            return commands.UnsetSetting(key=rest[0], level=level, lasts=lasts)
         if verb == "add":
-            return commands.AddElements(key=rest[0], elements=tuple(rest[1:]), level=level)
+            return commands.AddElements(key=rest[0], elements=tuple(rest[1:]), level=level, lasts=lasts)
         if verb == "remove":
-            return commands.RemoveElements(key=rest[0], elements=tuple(rest[1:]), level=level)
+            return commands.RemoveElements(key=rest[0], elements=tuple(rest[1:]), level=level, lasts=lasts)
         if verb in _PLAIN_COMMANDS:
             return _PLAIN_COMMANDS[verb](*rest)
+        if verb == "communication":
+            facts = dict(word.split("=") for word in rest)
+            return msgspec.convert(facts, commands.ChangeCommunication, strict=False)
         if verb.endswith("key"):
             return self._about_level(verb, *rest)
         if verb.endswith("user") or verb in ("rename", "passwd"):
@@ -208,9 +220,12 @@ class Theatre:
         if found is not None and not any(own_elements(registers, level, key) for level in levels):
             parts[0] += f" by {self._writer(found.lane.id)}"
         for level in levels:
-            for lane in sorted(registers.standing(Path(f"setting/{level}/{key}")), key=rank, reverse=True):
+            path = Path(f"setting/{level}/{key}")
+            lanes = registers.standing(path)
+            for lane in sorted(lanes, key=rank, reverse=True):
                 if found is None or lane.id != found.lane.id:
                     where = "beside it" if found is None or level == found.level else "under it"
+                    where = "covered" if lane.id in machine.cluster.timers.covered(path, lanes) else where
                     told = f"{_text(lane)} at {machine.cluster.show_level(level)} by {self._writer(lane.id)}"
                     parts.append(f"{where} {told}")
         return "; ".join(parts)
@@ -226,6 +241,15 @@ class Theatre:
             )
 
         return self._grouped({name: members(machine) for name, machine in self.machines.items()})
+
+    async def reach(self, _: list[str]) -> list[str]:
+        """Tell where and over what each machine would dial every one."""
+
+        def places(cluster: Cluster) -> str:
+            dialled = (address_of(machine, cluster) for machine in cluster.machines.values())
+            return f"over {cluster.over} {' '.join(f'{place.host}:{place.port}' for place in dialled)}"
+
+        return self._grouped({name: places(machine.cluster) for name, machine in self.machines.items()})
 
     async def users(self, _: list[str]) -> list[str]:
         """Tell who may log in on which machine, and what an operator is told of it."""
@@ -275,11 +299,21 @@ class Theatre:
         }
         return self._grouped(told)
 
-    async def inbox(self, _: list[str]) -> list[str]:
-        """Tell what is open on each machine."""
+    async def wait(self, words: list[str]) -> list[str]:
+        """Let time go by, and machines that run take back what is over."""
+        self.fleet.now += timing.milliseconds(words[0])
+        running = [self.machines[name] for name in words[1:]] or [*self.machines.values()]
+        return [text for machine in running for text in await timing.take_back(machine)]
+
+    async def pending(self, _: list[str]) -> list[str]:
+        """Tell what goes back by itself, as every machine knows it."""
+        return self._grouped({name: timing.pending_on(machine) for name, machine in self.machines.items()})
+
+    async def inbox(self, names: list[str]) -> list[str]:
+        """Tell what is open on each machine, or on some."""
         said: dict[str, list[str]] = {}
-        for name, machine in self.machines.items():
-            for text in await taking_back.open_on(machine) or ["nothing is open"]:
+        for name in names or self.machines:
+            for text in await taking_back.open_on(self.machines[name]) or ["nothing is open"]:
                 said.setdefault(text, []).append(name)
         return [f"{' '.join(names)}: {text}" for text, names in said.items()]
 
@@ -346,6 +380,17 @@ def _hash(word: str) -> str:
     return _HASH + word
 
 
+#: What a machine does for which no command is enough.
+_DEEDS: dict[str, Callable[..., Awaitable[list[str] | None]]] = {
+    "draft": staging.draft,
+    "commitdraft": staging.commit,
+    "commit": timing.commit,
+    "confirm": timing.confirm,
+    "rollback": taking_back.roll_back,
+    "redress": taking_back.redress,
+    "settle": taking_back.settle,
+    "acknowledge": taking_back.acknowledge,
+}
 #: Verbs that take names and nothing else.
 _PLAIN_COMMANDS: dict[str, Callable[..., commands.Command]] = {
     "move": lambda machine, group: commands.MoveMachines(machines=(machine,), group=group),
@@ -374,7 +419,10 @@ _SCENES: dict[str, _Scene] = {
     "full": Theatre.fill_disk,
     "show": Theatre.show,
     "groups": Theatre.groups,
+    "reach": Theatre.reach,
     "epochs": Theatre.epochs,
+    "wait": Theatre.wait,
+    "pending": Theatre.pending,
     "inbox": Theatre.inbox,
     "mark": Theatre.mark,
     "recall": Theatre.recall,

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from cluster_store.core import admission, cluster, conflicts, derivation, digest
+from cluster_store.core import admission, conflicts, derivation, digest, rules
 from cluster_store.core.admission import Run as SealedRun
 from cluster_store.core.causality import Line
 from cluster_store.core.derivation import Derived
@@ -107,7 +107,7 @@ def last_arrival_wins(patch: Patch) -> None:
         found = list(lanes)
         return found[-1] if found else None
 
-    for module in (cluster, digest):
+    for module in (rules, digest):
         patch.setattr(module, "winner", arrived_last)
 
 
@@ -134,23 +134,23 @@ def documents_miss_changes(patch: Patch) -> None:
 
 def grouped_nowhere(patch: Patch) -> None:
     """A machine in any but the first group is in none."""
-    patch.setattr(cluster, "group_of", lambda lane, *_: "main_group" if lane is None or "main" in lane.value else "")
+    patch.setattr(rules, "group_of", lambda lane, *_: "main_group" if lane is None or "main" in lane.value else "")
 
 
 def groups_that_are_not_there(patch: Patch) -> None:
     """A second group makes all of them go."""
-    groups = cluster._groups
+    groups = rules._groups
 
     def emptied(registers: Any) -> Any:
         live, *rest = groups(registers)
         return (live if len(live) == 1 else {}), *rest
 
-    patch.setattr(cluster, "_groups", emptied)
+    patch.setattr(rules, "_groups", emptied)
 
 
 def removed_machines_write_on(patch: Patch) -> None:
     """Whoever was removed goes on writing, and what it writes is taken."""
-    for module in ("admission", "authoring", "cluster"):
+    for module in ("admission", "authoring", "rules"):
         patch.setattr(f"cluster_store.core.{module}.is_removed", lambda *_: False)
 
 
@@ -260,6 +260,11 @@ def damage_goes_unseen(patch: Patch) -> None:
     patch.setattr("cluster_store.simulation.disk_log.examine", lambda disk: Found(len(disk.records), ""))
 
 
+def nobody_takes_back(patch: Patch) -> None:
+    """What was changed for a while stays: no machine looks at its clock."""
+    patch.setattr("cluster_store.simulation.timing.own_timers", lambda _: [])
+
+
 #: The bug, the invariant that it breaks, and the faults that it needs; whatever the seeds draw where there are none.
 CANARIES: list[tuple[Callable[[Patch], None], int, Sequence[str] | None]] = [
     (tail_is_cut_in_silence, 1, ["cut", "crash"]),
@@ -282,6 +287,7 @@ CANARIES: list[tuple[Callable[[Patch], None], int, Sequence[str] | None]] = [
     (answered_before_durable, 18, []),
     (half_an_append_stays, 19, ["append"]),
     (damage_goes_unseen, 20, ["flip"]),
+    (nobody_takes_back, 21, []),
 ]
 
 

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from cluster_store.core.causality import vector
-from cluster_store.core.cluster import read
 from cluster_store.core.commands import RemoveMachines, SetSetting
+from cluster_store.core.rules import read
 from cluster_store.core.types import RecordId
 from cluster_store.simulation.clock import Pause
 from cluster_store.simulation.host import Host

@@ -12,10 +12,10 @@ import msgspec
 import pytest
 
 from cluster_store.adapters.sqlite_reader import StoredEvent, StoreReader
-from cluster_store.core.cluster import read
 from cluster_store.core.conflicts import conflicts
 from cluster_store.core.errors import OverLimit, Refused, StoreCorrupt
 from cluster_store.core.registers import CLUSTER
+from cluster_store.core.rules import read
 from cluster_store.core.settings import settings_at
 from cluster_store.core.types import MachineId, Path, RecordId
 from cluster_store.simulation import transcript
