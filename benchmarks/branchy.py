@@ -30,7 +30,7 @@ _WRITERS, _BURST = 40, 5
 _MEMBER, _NEWCOMER = CROWD[:2]
 _FIRST, _LAST, _COMMIT = "the first thousand", "the last thousand", "a change after it"
 #: Changes that are made after it.
-_AFTER = 10
+_AFTER = 50
 
 
 def _prepare(place: Place, scales: Sequence[int]) -> Stage:
@@ -120,10 +120,10 @@ def _apply(some: Sequence[bytes], folder: Path) -> Trial:  # noqa: ARG001 - it k
 
 QUESTION = Question(
     name="branchy",
-    title="Forty machines wrote in bursts of five, hearing of each other in between: one that was away takes it in",
+    title="Forty machines wrote in bursts of five, hearing of each other in between; another takes it in",
     operation="event",
     scale="events",
-    rounds={Size.SMOKE: 1, Size.REAL: 1},
+    rounds={Size.SMOKE: 1, Size.REAL: 2},
     scales={Size.SMOKE: (400,), Size.REAL: (20_000,)},
     prepare=_prepare,
 )

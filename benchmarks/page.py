@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from textwrap import fill
 
 from benchmarks import wording
-from benchmarks.harness import Answered, Kind, Size
+from benchmarks.harness import Answered, Size
 from benchmarks.results import Result
 
 _ROOT = Path(__file__).parents[1]
 DOCS = _ROOT / "docs"
 NOTES = Path(__file__).with_name("notes.md")
 
+_WIDTH = 120
 _PICTURES = "performance"
 _NOT_PAID = "What did not pay"
 
@@ -78,11 +80,12 @@ def _sections(notes: str) -> dict[str, str]:
 def _host(result: Result) -> Iterator[str]:
     here = ", ".join(f"{name} {version}" for name, version in result.versions.items())
     size = "" if result.size is Size.REAL else f" It was made at the {result.size} size."
-    yield (
+    text = (
         f"Made from {result.commit or 'no commit'} at {result.at}, on {result.system}, {result.cores} cores"
         f"{f' of {result.processor}' if result.processor else ''}, with a load of {result.load_before:.1f} from others"
-        f" when it began.{size} With {here}.\n"
+        f" when it began.{size} With {here}."
     )
+    yield fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
 def _targets(result: Result) -> Iterator[str]:
@@ -92,7 +95,7 @@ def _targets(result: Result) -> Iterator[str]:
         (
             f"[{answered.question}](#{answered.question})",
             wording.between(one),
-            _of(one.kind, answered.operation),
+            wording.of(one, answered.operation),
             wording.target(one),
             wording.number(one, one.value),
             wording.verdict(one),
@@ -101,11 +104,6 @@ def _targets(result: Result) -> Iterator[str]:
     ]
     yield f"{met} of {len(wanted)} targets are met.\n"
     yield from _table(("question", "what", "of", "target", "measured", ""), rows)
-
-
-def _of(kind: Kind, operation: str) -> str:
-    words = {Kind.RATE: f"{operation}s a second", Kind.EACH: f"one {operation}", Kind.ABOVE: "difference"}
-    return words.get(kind, kind)
 
 
 def _question(answered: Answered, note: str) -> Iterator[str]:
@@ -132,7 +130,7 @@ def _question(answered: Answered, note: str) -> Iterator[str]:
             [
                 (
                     wording.between(one),
-                    _of(one.kind, answered.operation),
+                    wording.of(one, answered.operation),
                     wording.number(one, one.value),
                     f"{wording.number(one, min(one.values))} to {wording.number(one, max(one.values))}",
                     wording.target(one) + (f", stretch {one.stretch:.2f}" if one.stretch is not None else ""),

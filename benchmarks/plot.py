@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from benchmarks import wording
 from benchmarks.harness import Answered, Measured, Role
@@ -15,6 +17,9 @@ _COLOURS = {Role.PRODUCT: "#0969da", Role.PEER: "#bc4c00", Role.FLOOR: "#8c959f"
 _SHAPES = "osD^vP*X"
 #: The same figures make the same file, and its text stays text.
 _STYLE = {"svg.hashsalt": "benchmarks", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}
+#: Where values differ by more than this, only powers of ten are named.
+_WIDE = 300
+_TITLE_CHARS = 100
 _WIDTH_IN, _ROW_IN, _FRAME_IN, _LINES_HEIGHT_IN = 8.0, 0.28, 1.0, 4.0
 
 
@@ -34,8 +39,12 @@ def draw(answered: Answered, path: Path) -> None:
         measure = axes.yaxis if varied else axes.xaxis
         measure.set_major_formatter(lambda value, _: wording.amount(value, unit))
         measure.set_minor_formatter("")
-        # The title says what is counted; that less is better has to be said.
-        axes.set_title(f"{answered.title.replace('`', '')}: one {answered.operation}, less is better", fontsize=10)
+        if measure.get_scale() == "log":
+            values = [one.each for one in shown]
+            steps = (1,) if max(values) > _WIDE * min(values) else (1, 2, 5)
+            measure.set_major_locator(LogLocator(subs=steps))
+        title = f"{answered.title.replace('`', '')}: one {answered.operation}, less is better"
+        figure.suptitle("\n".join(wrap(title, _TITLE_CHARS)), x=0.01, ha="left", fontsize=10)
         axes.grid(visible=True, which="major", color="#d8dee4", linewidth=0.6)
         axes.set_axisbelow(True)
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})

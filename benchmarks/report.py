@@ -37,7 +37,14 @@ def comparisons(answered: Answered) -> Table:
         wanted = f"{wording.target(one)}: {wording.verdict(one)}" if one.wanted else ""
         span = f"{wording.number(one, min(one.values))} to {wording.number(one, max(one.values))}"
         stretch = "" if one.stretch is None else wording.number(one, one.stretch)
-        table.add_row(wording.between(one), one.kind, wording.number(one, one.value), span, wanted, stretch)
+        table.add_row(
+            wording.between(one),
+            wording.of(one, answered.operation),
+            wording.number(one, one.value),
+            span,
+            wanted,
+            stretch,
+        )
     return table
 
 

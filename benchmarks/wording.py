@@ -30,7 +30,7 @@ def rate(one: Measured) -> str:
     """Return how many operations a contestant does in a second; nothing where it is not about time."""
     if one.unit is not Unit.SECONDS or not one.each:
         return ""
-    return f"{1 / one.each:,.{0 if one.each < 0.1 else 1}f}"
+    return _rate(1 / one.each)
 
 
 def who(contestant: str, scale: int) -> str:
@@ -56,8 +56,16 @@ def number(one: Compared, value: float) -> str:
     if one.kind in {Kind.EACH, Kind.ABOVE}:
         return amount(value, one.unit)
     if one.kind is Kind.RATE:
-        return f"{value:,.{0 if value >= 10 else 1}f}"
+        return _rate(value)
     return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+
+
+def of(one: Compared, operation: str) -> str:
+    """Return what a comparison is of."""
+    if one.kind is Kind.AMOUNTS:
+        return "times" if one.unit is Unit.SECONDS else "sizes"
+    words = {Kind.RATE: f"{operation}s a second", Kind.EACH: f"one {operation}", Kind.ABOVE: "difference"}
+    return words.get(one.kind, one.kind)
 
 
 def target(one: Compared) -> str:
@@ -72,6 +80,10 @@ def verdict(one: Compared) -> str:
     if not one.wanted:
         return ""
     return "met" if one.met else "missed"
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _duration(seconds: float) -> str:

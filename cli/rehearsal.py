@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _NAMED_MAX = 4
 #: A machine that was heard of within so many milliseconds was heard of lately.
 _LATELY_MS = 600_000
+#: How long ago something was is told in the largest of these that fits: name, seconds.
+_UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60))
 
 
 class Rehearsal(NamedTuple):
@@ -63,7 +65,8 @@ def foresee(session: Session, store: StoreReader, event: Event | None) -> dict[s
     """Return the blast radius of an event that nobody has written, for scripts.
 
     ``impact``, ``shadowed`` and ``conflicts`` as ``core.radius`` has them; ``unheard``: the other machines that it is
-    about and that were not heard of lately, with ``last_contact`` and ``last_record``, None for never.
+    about and that were not heard of lately, with ``last_contact``, ``last_record`` and ``age_s``, the seconds since the
+    later of the two; None for never.
     """
     from cluster_store.core.impact import Foreseen
     from cluster_store.core.radius import radius, to_json
@@ -76,6 +79,7 @@ def foresee(session: Session, store: StoreReader, event: Event | None) -> dict[s
 
 def _unheard(session: Session, store: StoreReader, machines: Iterable[MachineId]) -> list[dict[str, Any]]:
     import time
+    from datetime import datetime
 
     from cluster_store.core.naming import iso_time
 
@@ -94,8 +98,11 @@ def _unheard(session: Session, store: StoreReader, machines: Iterable[MachineId]
         contact = link["last_contact"]
         if link["state"] == "connected" or learnt > lately or (contact is not None and contact > iso_time(lately)):
             continue
-        told = {"machine": store.cluster().hostname(machine), "last_contact": contact}
-        found.append({**told, "last_record": iso_time(learnt) if learnt else None})
+        record = iso_time(learnt) if learnt else None
+        last = max(filter(None, (contact, record)), default=None)
+        age = round(time.time() - datetime.fromisoformat(last).timestamp()) if last else None
+        told = {"machine": store.cluster().hostname(machine), "last_contact": contact, "last_record": record}
+        found.append({**told, "age_s": age})
     return found
 
 
@@ -137,8 +144,12 @@ def tell_limits(told: Mapping[str, Any]) -> None:
 
 
 def _last_of(one: Mapping[str, Any]) -> str:
-    last = max(filter(None, (one["last_contact"], one["last_record"])), default=None)
-    return f"last at {last}" if last else "never"
+    from cluster_store.core.naming import counted
+
+    if one["age_s"] is None:
+        return "never"
+    unit, seconds = next(((name, size) for name, size in _UNITS if one["age_s"] >= size), _UNITS[-1])
+    return f"last {counted(one['age_s'] // seconds, unit)} ago"
 
 
 def tell_radius(told: Mapping[str, Any], verb: str = "would change") -> None:

@@ -49,9 +49,19 @@ def shell(context: typer.Context) -> int:
             break
         if words:
             status = guarded(_command(session, words))
-    if session.staged:
-        note(f"left staged: {counted(session.staged, 'change')}; 'commit' makes it live, 'diff' shows it")
+    _remind(session)
     return status
+
+
+def _remind(session: Session) -> None:
+    """Say what is left staged, if anything is."""
+    try:
+        staged = session.staged
+    except ClusterStoreError:
+        # Whoever leaves because their login has ended is told that already.
+        return
+    if staged:
+        note(f"left staged: {counted(staged, 'change')}; 'commit' makes it live, 'diff' shows it")
 
 
 def _command(session: Session, words: list[str]) -> Callable[[], int]:

@@ -13,7 +13,7 @@ from cluster_store.core.commands import CommitConfig, Staged
 from cluster_store.core.errors import NotFound, Refused
 from cluster_store.core.history import plain, read_event, written_to_json
 from cluster_store.core.naming import SHORT_ID_DIGITS, counted, excerpt, iso_time, one_line, show_level, show_path
-from cluster_store.core.registers import WriteValue, split_setting
+from cluster_store.core.registers import Registers, Standing, WriteValue, split_setting
 
 from . import prompts, rehearsal
 from .parameters import Comment, duration
@@ -49,10 +49,12 @@ def review(session: Session) -> Review:
     # With the values of secrets, whoever asks: they are compared, and never shown.
     with bootstrap.read(session.root) as store, store.snapshot():
         cluster = store.cluster()
-        found = preview(draft.staged, Context(store, cluster, store.me, "", 0, Epoch("")))
+        # Read once: each command looks at every register that it is about several times.
+        registers = Standing(dict(store.under("")))
+        found = preview(draft.staged, Context(registers, cluster, store.me, "", 0, Epoch("")))
         told = {
             "staged": len(draft.staged),
-            "changes": _changes(store, cluster, found),
+            "changes": _changes(registers, cluster, found),
             **rehearsal.foresee(session, store, found.event),
             "changed_since": [_three_values(store, cluster, one) for one in found.changed],
             "refused": [
@@ -63,13 +65,13 @@ def review(session: Session) -> Review:
     return Review(draft.staged, draft.revision, found.renewed, told)
 
 
-def _changes(store: StoreReader, cluster: Cluster, found: Preview) -> list[dict[str, Any]]:
+def _changes(registers: Registers, cluster: Cluster, found: Preview) -> list[dict[str, Any]]:
     from cluster_store.core.comparison import Difference, to_json
     from cluster_store.core.rollback import best
 
     paths = [write.path for write in found.event.writes] if found.event else []
     return [
-        to_json(Difference(path, best(path, store.standing(path)), best(path, found.after.standing(path))), cluster)
+        to_json(Difference(path, best(path, registers.standing(path)), best(path, found.after.standing(path))), cluster)
         for path in paths
     ]
 

@@ -1,9 +1,9 @@
 """The links to the other members: who dials whom, which of two links stays, and what connstatus knows of each.
 
 Every member dials every other, in a large fleet a handful of them (``core/overlay.py``); one direction that works is
-enough. Of two links to one peer that came up at
-the same time, the one dialled by the machine with the lower id stays; a link that comes in much later
-replaces the one before, because whoever dials again has lost it. All waiting times have jitter.
+enough. Of two links to one peer that came up at the same time, the one dialled by the machine with the lower id stays;
+a link that comes in much later replaces the one before, because whoever dials again has lost it. All waiting times
+have jitter.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class Node:
         self.carrier: Carrier = NoLinks()
         self.now = clock
         self.boot = boot
-        self.documents = Documents(log)
+        self.documents = Documents(log, lambda: asyncio.sleep(0))
         self._log = log
         self._numbers = itertools.count(1)
         self._requests: dict[int, asyncio.Future[dict[str, Any]]] = {}

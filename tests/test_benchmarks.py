@@ -187,7 +187,7 @@ def test_the_page_says_what_was_wanted_and_what_came_out(tmp_path: Path) -> None
     """Each target with its figure and whether it is met, what the notes explain, and what did not pay."""
     result = race(tmp_path / "one", [3.0, 3.0, 3.0], [2.0, 2.0, 2.0], at_most=1.3)
     text = page.page(result, "# Notes\n\n## race\n\nIt is uphill.\n\n## What did not pay\n\nShoes.\n")
-    assert "| [race](#race) | hare : tortoise 10 | amounts | at most 1.30 | 1.50 | missed |" in text
+    assert "| [race](#race) | hare : tortoise 10 | times | at most 1.30 | 1.50 | missed |" in text
     assert "0 of 1 targets are met." in text
     assert text.index("It is uphill.") < text.index("## What did not pay\n\nShoes.")
 

@@ -8,6 +8,7 @@ nothing shows them. A file that cannot be read is set aside under another name, 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -126,7 +127,9 @@ class Drafts:
 
     def _set_aside(self, path: Path, why: str) -> StoreCorrupt:
         """Let a damaged draft have another name; return the error that says so."""
-        aside = path.with_suffix(f".damaged-{stamp()}")
+        names = itertools.chain(("",), (f"-{number}" for number in itertools.count(2)))
+        asides = (path.with_suffix(f".damaged-{stamp()}{name}") for name in names)
+        aside = next(one for one in asides if not one.exists())
         try:
             path.rename(aside)
             sync_folder(self._folder)

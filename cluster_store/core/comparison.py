@@ -13,6 +13,7 @@ from cluster_store.core.naming import show_level, show_path
 from cluster_store.core.registers import Lane, Registers, Standing, split_setting
 from cluster_store.core.rollback import best, value_of
 from cluster_store.core.rules import read
+from cluster_store.core.timers import PREFIX
 from cluster_store.core.types import Path
 
 
@@ -36,6 +37,8 @@ class Between(Foreseen):
         found = [
             Difference(path, best(path, now.get(path, ())), best(path, then.get(path, ())))
             for path in sorted({**dict.fromkeys(now), **dict.fromkeys(then)})
+            # Until when a value is to be there is said where what is pending is shown.
+            if not path.startswith(PREFIX)
         ]
         #: Sorted by path.
         self.differences = [one for one in found if value_of(one.old) != value_of(one.new)]

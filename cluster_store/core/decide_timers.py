@@ -132,7 +132,7 @@ def ending(event: Event, context: Context) -> Event:
     over = [
         timer
         for timer in context.cluster.timers.standing
-        if not timer.waits_for_a_person and all((path, timer.event) in replaced for path in timer.told.paths)
+        if timer.told.paths and all((path, timer.event) in replaced for path in timer.told.paths)
     ]
     return _with_ends(event, over, context)
 

@@ -16,7 +16,7 @@ What two machines' documents *say* is therefore equal when their records are; th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from hashlib import sha256
 
 import msgspec
@@ -88,14 +88,13 @@ def derive(
             puts.append((path, value, document, len(steps)))
             steps.append(Put(lane_key(path, record), lane_text(value)))
         if lanes and write.replaced:
-            replaced = write.replaced if len(write.replaced) == 1 else frozenset(write.replaced)
-            for lane in lanes:
-                if lane.id in replaced:
-                    steps.append(Delete(lane_key(path, lane.id), lane.place.op, lane.place.actor))
-                    sources.append(lane.place)
-                    taken.append((path, lane.id))
-                    if isinstance(lane.value, Secret):
-                        secrets_taken.append((path, lane.id))
+            replaced = write.replaced if len(write.replaced) == 1 else dict.fromkeys(write.replaced)
+            for lane in _taken(lanes, replaced):
+                steps.append(Delete(lane_key(path, lane.id), lane.place.op, lane.place.actor))
+                sources.append(lane.place)
+                taken.append((path, lane.id))
+                if isinstance(lane.value, Secret):
+                    secrets_taken.append((path, lane.id))
             lanes = tuple([lane for lane in lanes if lane.id not in replaced])
         remaining[path] = lanes
     changes, tips, firsts = {}, {}, {}
@@ -112,6 +111,17 @@ def derive(
         remaining[path] = (*remaining[path], lane)
         put.append((path, lane))
     return Derived(changes, tips, remaining, put, taken, secrets_taken)
+
+
+def _taken(lanes: Sequence[Lane], replaced: Collection[RecordId]) -> Sequence[Lane]:
+    """Return the lanes that are taken away, in the order in which the record names them.
+
+    In which order lanes are held differs from one process to another, and what is derived must not.
+    """
+    if len(lanes) == 1:
+        return lanes if lanes[0].id in replaced else ()
+    known = {lane.id: lane for lane in lanes}
+    return [known[gone] for gone in replaced if gone in known]
 
 
 def _next(before: Tip | None, sources: Sequence[Place]) -> tuple[int, int, list[bytes]]:

@@ -211,11 +211,13 @@ class Machine:
         Those that it could not reach before are left out, as if none of them came back.
         """
         peers = self.peers
+        if not all(self._fleet.machine(other).is_up for other in peers):
+            return False
         wanted = self._overlay.wanted(peers, -inf)
         if self._fleet.rings.is_full_mesh:
             # Nobody stands in for anybody.
             wanted = [other for other in wanted if self._fleet.machine(other).is_up]
-        return all(other in peers for other in wanted) and all(self._fleet.machine(other).is_up for other in peers)
+        return all(other in peers for other in wanted)
 
     # --- dialling --------------------------------------------------------------------------------------
 

@@ -63,7 +63,8 @@ async def test_connections_are_bounded(site: Site, monkeypatch: pytest.MonkeyPat
     accepted = await site.accepted()
     with pytest.raises(LinkError) as caught:
         await site.dial()
-    assert caught.value.state == "dropped"
+    assert caught.value.state == "unreachable"
+    assert caught.value.message.endswith("it takes connections, and ends them without a word")
     await dialled.send(b"still here")
     assert await accepted.receive() == b"still here"
     await other.close()

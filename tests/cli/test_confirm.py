@@ -86,9 +86,13 @@ def test_a_value_for_a_while(mx1: Store, clocks: Clocks) -> None:
     assert (shown["timer"]["until"], [other["value"] for other in shown["covers"]]) == (told["until"], ["old"])
     assert "goes back at 2096-10-02T11:06:40.000Z, which mx1" in mx1.do("explain", "banner")
     assert "2096-10-02T11:06:40" in mx1.do("status")
+    first = events(mx1, "--key", "banner")[0]["id"]
+    level = mx1.ask("explain", "banner")["level"]
+    assert [one["path"] for one in mx1.ask("diff", first)["changes"]] == [f"{level}:banner"]
     clocks.sleep(4 * HOUR)
     assert look(mx1) == "old"
     assert pending(mx1) == []
+    assert mx1.get("banner", "--at", told["event"]) == "new"
     timed = events(mx1, "--key", "banner")[-1]
     assert (timed["kind"], timed["user"], timed["weak"]) == ("SettingExpired", "timer", True)
     assert "by a timer" in mx1.do("commitdetail", timed["id"])
@@ -114,6 +118,7 @@ def test_a_confirmed_commit_stays(mx1: Store, clocks: Clocks) -> None:
     """And nothing is pending any more; taking it back takes the confirmation back with it."""
     event = commit(mx1)
     mx1.do("confirm", "-m", "it works")
+    mx1.do("verify")
     assert pending(mx1) == []
     clocks.sleep(HOUR)
     assert look(mx1) == "new"

@@ -350,4 +350,4 @@ def test_clustercheck_shows_both_values(mx1: Store, mx2: Store) -> None:
 def test_clustercheck_of_a_quiet_cluster(member: Store) -> None:
     """Where nothing collided, nothing is found and the status says so."""
     assert member.do("clustercheck") == "no conflicts and no problems\n"
-    assert member.ask("clustercheck") == {"conflicts": [], "problems": []}
+    assert member.ask("clustercheck") == {"conflicts": [], "problems": [], "pending": []}

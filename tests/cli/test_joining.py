@@ -103,8 +103,14 @@ def test_a_port_in_use_is_named(joiner: Store) -> None:
 
 
 def test_a_join_brings_the_cluster_and_keeps_what_was(member: Member, joiner: Store) -> None:
-    """The cluster's settings take the place of the machine's own, which stay in a file beside the store."""
+    """The cluster's settings take the place of the machine's own, which stay in a file beside the store.
+
+    What is staged stays so, and what the join took from under it is shown.
+    """
+    joiner.do("set", "own", "2")
     told = joiner.ask(*member.invitation(), typed=PASSWORD)
+    (changed,) = joiner.ask("diff")["changed_since"]
+    assert (changed["stood"], changed["stands"], changed["staged"]) == ([1], [], 2)
     assert (told["cluster"], told["group"], told["through"]) == ("americas", "paris", "mx1.example.com")
     assert Path(told["former"]).is_file()
     saved = Path(told["saved"])

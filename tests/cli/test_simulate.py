@@ -16,6 +16,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from cluster_store_cli import seeds
 
+from cluster_store.simulation import scale
 from cluster_store.simulation.invariants import INVARIANTS, Invariants, Violation
 from cluster_store.simulation.options import draw
 from cluster_store.simulation.run import simulate
@@ -172,8 +173,10 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
 # --- large fleets ---
 
 
-def test_a_large_fleet_is_measured_and_drawn(tmp_path: Path) -> None:
+def test_a_large_fleet_is_measured_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One JSON document, and a picture of how changes spread; the same seed says the same again, as a table."""
+    monkeypatch.setattr(scale, "_CUT_MS", 70_000)
+    monkeypatch.setattr(scale, "_SETTLE_MS", 1_000)
     file = tmp_path / "scale.svg"
     words = ("simulate", "--scale", "22", "--seed", "1", "--events", "1")
     told = json.loads(run(*words, "--plot", str(file), "--json").expect(0).out)

@@ -197,7 +197,7 @@ def test_each_is_named_once(mx1: Store) -> None:
 def test_a_quiet_pair_has_nothing_open(tmp_path: Path) -> None:
     """Where everybody knew of everything, an override that is older than the cluster's value hides it on purpose."""
     asyncio.run(stored_pair(tmp_path))
-    assert Replica(tmp_path / "mx1").ask("clustercheck") == {"conflicts": [], "problems": []}
+    assert Replica(tmp_path / "mx1").ask("clustercheck") == {"conflicts": [], "problems": [], "pending": []}
 
 
 def test_the_prompt_counts_what_is_open(mx1: Store) -> None:

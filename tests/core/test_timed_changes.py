@@ -12,6 +12,7 @@ from cluster_store.core.digest import digest
 from cluster_store.core.errors import NotFound, Refused
 from cluster_store.core.explain import explain, to_json
 from cluster_store.core.history import describe
+from cluster_store.core.limits import TIMER_MAX_MS
 from cluster_store.core.registers import CLUSTER, Secret, Write
 from cluster_store.core.rollback import plan
 from cluster_store.core.settings import effective
@@ -92,6 +93,16 @@ def test_when_a_timer_is_over(boot: Boot, now: int, left: int) -> None:
 
 
 # --- on one machine ---
+
+
+async def test_a_change_lasts_for_a_year_at_most() -> None:
+    """And for a moment at least."""
+    _, anna, _ = await pair()
+    await set_for(anna, "key", '"x"', TIMER_MAX_MS)
+    for lasts in (TIMER_MAX_MS + 1, 0, -1):
+        with pytest.raises(Refused, match="a year at most"):
+            await set_for(anna, "key", '"y"', lasts)
+    assert value(anna, "key") == '"x"'
 
 
 async def test_a_value_for_a_while_goes_back_to_what_was_there_before() -> None:

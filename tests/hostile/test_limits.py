@@ -71,6 +71,7 @@ ELSEWHERE = {
     "BATCH_RECORDS_MAX": "tests.core.test_sync",
     "DOCUMENT_TAIL_BYTES": "tests.test_documents",
     "PEER_PATIENCE_S": "tests.hostile.test_slow_peers",
+    "TIMER_MAX_MS": "tests.core.test_timed_changes",
 }
 #: Words by which those modules may call a bound.
 _CALLED = {"PEER_PATIENCE_S": "patience"}

@@ -44,8 +44,10 @@ def test_a_large_fleet_gets_over_cuts_and_restarts(report: Report) -> None:
     assert report.restart_seconds < 30
 
 
-def test_the_same_seed_gives_the_same_figures() -> None:
+def test_the_same_seed_gives_the_same_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them, however many dice were thrown."""
+    monkeypatch.setattr(module, "_CUT_MS", 70_000)
+    monkeypatch.setattr(module, "_SETTLE_MS", 1_000)
     assert scale(22, 5, 1, told) == scale(22, 5, 1, told)
 
 
