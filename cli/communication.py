@@ -73,7 +73,7 @@ def _changed(cluster: Cluster, machine: str | None, *, port_given: bool) -> str:
 
 
 def _place(machine: Machine, cluster: Cluster) -> str:
-    from cluster_store.links import address_of
+    from cluster_store.dialing import address_of
 
     place = address_of(machine, cluster)
     return f"{place.host} port {place.port}"
@@ -96,7 +96,7 @@ def _told(cluster: Cluster) -> dict[str, Any]:
 
 
 def _address(machine: Machine, cluster: Cluster) -> str:
-    from cluster_store.links import address_of
+    from cluster_store.dialing import address_of
 
     return address_of(machine, cluster).host
 

@@ -23,7 +23,8 @@ from cluster_store.core.errors import PeerError, Refused, StoreCorrupt
 from cluster_store.core.naming import one_line
 from cluster_store.core.records import machine_id
 from cluster_store.core.types import Epoch, MachineId
-from cluster_store.links import Links, address_of
+from cluster_store.dialing import address_of
+from cluster_store.links import Links
 from cluster_store.node import Node, open_node
 from cluster_store.ports import PeerAddress, Transport, host_port
 from cluster_store.salvage import Feed, Intake, Piece, cluster_of, pieces_of, take

@@ -25,8 +25,9 @@ from cluster_store.core.roles import Caller
 from cluster_store.core.state import Draft
 from cluster_store.core.twins import Sighting
 from cluster_store.core.types import Epoch, MachineId
+from cluster_store.dialing import address_of
 from cluster_store.leaving import departure_of, sentence
-from cluster_store.links import Links, address_of
+from cluster_store.links import Links
 from cluster_store.lookups import check_hostnames
 from cluster_store.node import Node
 from cluster_store.ports import Resolver, announced_user, host_port

@@ -78,6 +78,7 @@ CORE_ORDER = (
     "effects",
     "dismissal",
     "authoring",
+    "submission",
     "overlay",
     "sync",
     "twins",
@@ -97,6 +98,10 @@ SHELL_ORDER = (
     "timekeeping",
     "logins",
     "open_link",
+    "peer_status",
+    "background",
+    "dialing",
+    "dialers",
     "links",
     "gatekeeper",
     "listening",
@@ -127,7 +132,7 @@ HOMES = {
     "typer": "cli/*.py",
 }
 #: What a command imports only when it needs it: most of them answer before these would have been loaded.
-HEAVY = ("aiosqlite", "asyncssh", "automerge", "cryptography", "rich", "yaml")
+HEAVY = ("aiosqlite", "asyncssh", "automerge", "cryptography", "nacl", "orjson", "rich", "yaml")
 
 LINES_MAX = 499
 VAGUE_NAMES = frozenset({"common", "helper", "helpers", "misc", "util", "utils"})
@@ -358,6 +363,12 @@ def test_the_command_line_starts_without_heavy_modules() -> None:
     if not (ROOT / "cli" / "main.py").is_file():
         pytest.skip("there is no command line yet")
     assert heavy_after("import cluster_store_cli.main") == []
+
+
+def test_a_quick_get_loads_msgspec_without_its_luggage() -> None:
+    """What msgspec would take where it is there, and half of the standard library with it, stays where it is."""
+    statement = "from cluster_store_cli import lookup\nlookup._load_msgspec()\nimport sys, msgspec"
+    assert heavy_after(f"{statement}\nassert not {{'inspect', 'typing_extensions'}} & sys.modules.keys()") == []
 
 
 def test_a_planted_heavy_import_is_found() -> None:

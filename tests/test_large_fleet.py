@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Collection
 import pytest
 import pytest_asyncio
 
-from cluster_store import links
+from cluster_store import dialers
 from cluster_store.adapters.memory_transport import MemoryNetwork
 from cluster_store.core import commands, overlay, sync
 from cluster_store.core.overlay import Overlay
@@ -23,13 +23,13 @@ PATIENCE_S = 60.0
 @pytest_asyncio.fixture
 async def fleet(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Site]]:
     """Give nine machines where four are the most that are linked to everybody, and nobody waits long for anything."""
-    for module in (overlay, sync, links):
+    for module in (overlay, sync, dialers):
         monkeypatch.setattr(module, "FULL_MESH_MAX", 4)
-    for module in (overlay, links):
+    for module in (overlay, dialers):
         monkeypatch.setattr(module, "STAND_IN_S", 0.2)
     monkeypatch.setattr(overlay, "_AVOIDED_FIRST_S", 0.5)
-    monkeypatch.setattr(links, "_TEND_S", 0.1)
-    monkeypatch.setattr(links, "_SPARE_S", 0.2)
+    monkeypatch.setattr(dialers, "_TEND_S", 0.1)
+    monkeypatch.setattr(dialers, "_SPARE_S", 0.2)
     network = MemoryNetwork()
     sites = [Site(network, f"m{number}") for number in range(9)]
     for site in sites:

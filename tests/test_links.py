@@ -9,15 +9,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import pytest_asyncio
 
-from cluster_store import joining, links
+from cluster_store import dialers, dialing, joining
 from cluster_store.adapters.memory_log import MemoryLog
 from cluster_store.adapters.memory_transport import MemoryNetwork
 from cluster_store.core import commands
 from cluster_store.core.errors import LinkError, Refused
 from cluster_store.core.registers import CLUSTER, setting_path
+from cluster_store.dialing import address_of
 from cluster_store.gatekeeper import Doorkeeper
 from cluster_store.leaving import departure_of
-from cluster_store.links import PeerStatus, address_of
+from cluster_store.peer_status import PeerStatus
 from cluster_store.ports import Link, PeerAddress
 from tests.sites import PASSWORD, SALT, Site, plain_verify
 from tests.waiting import wait_until_async
@@ -148,7 +149,7 @@ async def test_a_machine_that_does_not_take_its_removal_loses_the_link_all_the_s
     trio: Trio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stolen machine cannot keep a link by saying nothing."""
-    monkeypatch.setattr(links, "_PARTING_S", 0.05)
+    monkeypatch.setattr(dialers, "_PARTING_S", 0.05)
     stuck = asyncio.Event()
 
     async def never(_link: int, _message: object) -> None:
@@ -172,7 +173,7 @@ async def test_records_take_the_way_round(trio: Trio) -> None:
             return await real(peer)
 
         one.transport.dial = blocked  # type: ignore[method-assign]
-    opened = trio.a.links._by_peer[trio.c.id]
+    opened = trio.a.links.by_peer[trio.c.id]
     await opened.link.close()
     await wait_until_async(lambda: not trio.a.links.linked(trio.c.id))
     await trio.a.set("round", '"about"')
@@ -258,10 +259,10 @@ async def test_an_attempt_that_fails_as_the_one_before_does_not_begin_anew(trio:
     held, status = trio.a.links, PeerStatus("version differs", "9 there", since=1)
     held.status[trio.b.id] = status
     for state, reason in (("connecting", ""), ("version differs", "9 there")):
-        held._note(trio.b.id, state, reason)
+        held.status.note(trio.b.id, state, reason)
     assert (status.state, status.reason, status.since) == ("version differs", "9 there", 1)
     for state, reason in (("connecting", ""), ("version differs", "8 there")):
-        held._note(trio.b.id, state, reason)
+        held.status.note(trio.b.id, state, reason)
     assert (status.state, status.reason) == ("version differs", "8 there")
     assert status.since > 1
 
@@ -343,7 +344,7 @@ async def test_nothing_that_goes_wrong_with_one_link_keeps_a_machine_from_dialli
     trio: Trio, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Where only one of two machines can dial, all depends on its going on, whatever becomes of a dial or a link."""
-    monkeypatch.setattr(links, "_DIAL_S", 0.1)
+    monkeypatch.setattr(dialing, "_DIAL_S", 0.1)
     trouble = Trouble(trio.a.transport.dial, how)
 
     async def refuse(_peer: PeerAddress) -> Link:

@@ -19,7 +19,7 @@ from cluster_store.core.errors import Refused, StoreCorrupt, StoreError
 from cluster_store.core.types import MachineId
 
 #: How long to wait for a lock, seconds. In WAL mode only recovery and a second writer ever hold one.
-_BUSY_TIMEOUT_S = 5.0
+BUSY_TIMEOUT_S = 5.0
 #: Identifies the host, where the host says so.
 HOST_ID_FILE = Path("/etc/machine-id")
 
@@ -181,7 +181,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         return sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}",
             uri=True,
-            timeout=_BUSY_TIMEOUT_S,
+            timeout=BUSY_TIMEOUT_S,
             isolation_level=None,
             # Small appends run on another thread than all else; see ``SqliteLog``.
             check_same_thread=False,

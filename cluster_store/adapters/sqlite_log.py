@@ -27,6 +27,7 @@ import msgspec
 
 from cluster_store.adapters import sqlite_file, sqlite_migration, sqlite_projection
 from cluster_store.adapters.sqlite_errors import MENDING, translated
+from cluster_store.adapters.sqlite_file import BUSY_TIMEOUT_S
 from cluster_store.adapters.sqlite_projection import changes_of, look_up
 from cluster_store.adapters.sqlite_rows import SELECT_LINES, line_of
 from cluster_store.adapters.sqlite_schema import NEW_EPOCHS, begun, commit, transaction
@@ -77,10 +78,14 @@ class _Connection(aiosqlite.Connection):
         return result
 
     def _work(self, work: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        connection = self._conn
         try:
-            return work(self._conn, *args, **kwargs)
+            # Only here is there time to wait for somebody else's lock.
+            connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
+            return work(connection, *args, **kwargs)
         finally:
             self._finished += 1
+            connection.execute("PRAGMA busy_timeout = 0")
 
     @property
     def is_idle(self) -> bool:
@@ -200,17 +205,26 @@ class SqliteLog:
 
     async def _append(self, draft: Draft) -> None:
         connection = self._connection
-        if not connection.is_idle:
-            # Somebody may be in the middle of a transaction: one after the other.
+        if not connection.is_idle or not self._write_here(draft):
+            # Somebody is in the middle of a transaction: one after the other.
             await connection.run(_append, draft, self._fingerprint)
             return
-        connection.run_here(_write, draft, self._fingerprint)
         began = perf_counter()
         if self._commit_s < _QUICK_S:
             connection.run_here(commit)
         else:
             await connection.run(commit)
         self._commit_s += (perf_counter() - began - self._commit_s) * _NEWEST
+
+    def _write_here(self, draft: Draft) -> bool:
+        """Write a draft without its COMMIT; return False where another process holds the file's lock."""
+        try:
+            self._connection.run_here(_write, draft, self._fingerprint)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            return False
+        return True
 
     async def first_missing(self, covered: Mapping[int, int]) -> int:
         """See ``EventLog``."""

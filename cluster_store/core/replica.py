@@ -16,12 +16,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from cluster_store.core import commands, decide
 from cluster_store.core.admission import Incoming, Run, Wait, admit, needs_of, split
-from cluster_store.core.authoring import author
 from cluster_store.core.causality import told
 from cluster_store.core.cluster import Cluster
-from cluster_store.core.decision import Context, Decision
 from cluster_store.core.dismissal import Dismissals
 from cluster_store.core.effects import (
     PROTOCOL,
@@ -48,23 +45,20 @@ from cluster_store.core.effects import (
     Received,
     Records,
     Reply,
-    Request,
     Send,
     Standing,
     Submit,
     Twin,
 )
-from cluster_store.core.errors import ClusterStoreError, Malformed, Refused
+from cluster_store.core.errors import ClusterStoreError, Malformed
 from cluster_store.core.limits import REASON_CHARS_MAX
-from cluster_store.core.naming import show_removal
 from cluster_store.core.registers import CLUSTER
 from cluster_store.core.rules import read
 from cluster_store.core.state import Draft, Facts, Needs, State
+from cluster_store.core.submission import Submission
 from cluster_store.core.sync import Gate, Session, hello_fault, share_out
 from cluster_store.core.twins import Twins
-from cluster_store.core.types import Epoch, Level, MachineId, RecordId
-
-_ALONE = "it stands alone in a moment, with the settings that it had: try again then"
+from cluster_store.core.types import Epoch, MachineId
 
 
 class Pending(msgspec.Struct):
@@ -74,14 +68,6 @@ class Pending(msgspec.Struct):
     replies: list[Reply]
     #: The link whose batch it is, None for commands.
     link: int | None = None
-
-
-class _NotLoaded(Exception):  # noqa: N818 - never seen outside: the scopes are looked up
-    """A command is about scopes that nobody has looked up."""
-
-    def __init__(self, scopes: list[Level]) -> None:
-        super().__init__(scopes)
-        self.scopes = scopes
 
 
 class Replica:
@@ -144,23 +130,10 @@ class Replica:
             if key in self.cluster.removed:
                 needs.records.add(self.cluster.removed[key].record)
         if isinstance(given, Submit):
-            self._needs_of_requests(given, needs)
+            self._submission(given).add_needs(needs)
         elif isinstance(given, Received):
             self._needs_of_message(given.link, given.message, needs)
         return self.state.missing(needs)
-
-    def _needs_of_requests(self, given: Submit, needs: Needs) -> None:
-        for request in given.requests:
-            needs.scopes.update(decide.scopes_of(request.command, self.cluster, self.state.me))
-            if isinstance(request.command, commands.TakeBack):
-                needs.records.add(RecordId(request.command.event))
-        rearranging = any(not isinstance(one.command, commands.SettingCommand) for one in given.requests[:-1])
-        if rearranging and not self.state.missing(needs):
-            # A command can change which levels those behind it are about: only deciding them all shows.
-            try:
-                self._attempt(given.requests, given)
-            except _NotLoaded as found:
-                needs.scopes.update(found.scopes)
 
     def _needs_of_message(self, link: int, message: Message, needs: Needs) -> None:
         session = self.sessions.get(link)
@@ -228,72 +201,19 @@ class Replica:
         assert self.pending is None
         if self.twins.is_younger:
             return [Reply(request.id, error=self.twins.refusal()) for request in given.requests]
-        draft, replies, accepted = self._attempt(given.requests, given)
-        if draft.records and not draft.records[-1].record.seal:
-            # Requests behind the last accepted one were refused: seal that one instead.
-            draft, again, _ = self._attempt(accepted, given)
-            replies |= again
-        answers = [replies[request.id] for request in given.requests]
+        draft, answers = self._submission(given).decided()
         if not draft.records:
             return list(answers)
         self.pending = Pending(draft, answers)
         return [Append(draft)]
 
-    def _attempt(self, requests: list[Request], given: Submit) -> tuple[Draft, dict[int, Reply], list[Request]]:
-        """Decide requests one by one, each on top of the ones before, and seal the last record."""
-        draft = Draft(self.state)
-        replies: dict[int, Reply] = {}
-        accepted = []
-        unsealed = 0
-        for index, request in enumerate(requests):
-            context = self._context(draft, request, given)
-            if draft.rearranges:
-                scopes = decide.scopes_of(request.command, context.cluster, self.state.me)
-                if any(scope not in self.state.scopes for scope in scopes):
-                    raise _NotLoaded(scopes)
-            try:
-                decision = self._decide(draft, request, context)
-                if decision.event is None:
-                    replies[request.id] = Reply(request.id, {"event": None, "changed": False, **decision.result})
-                    continue
-                if draft.own is None and decision.event.kind not in ("MachineInitialised", "EpochBegun"):
-                    began = decide.begin_epoch(context, self._reason, self._previous_epoch())
-                    unsealed = author(draft, began, request, given, self._sign, unsealed=unsealed, last=False)
-                last = index == len(requests) - 1
-                unsealed = author(draft, decision.event, request, given, self._sign, unsealed=unsealed, last=last)
-            except ClusterStoreError as error:
-                replies[request.id] = Reply(request.id, error=error)
-                continue
-            accepted.append(request)
-            event = draft.records[-1].record.id
-            replies[request.id] = Reply(request.id, {"event": event, "changed": True, **decision.result})
-        return draft, replies, accepted
-
-    def _context(self, draft: Draft, request: Request, given: Submit) -> Context:
-        cluster = read(draft) if draft.rearranges else self.cluster
-        me = self.state.me
-        return Context(draft, cluster, me, request.user, given.now, given.epoch, self.heard, given.boot)
-
-    def _decide(self, draft: Draft, request: Request, context: Context) -> Decision:
-        left = context.cluster.departure(self.state.me)
-        if left is not None:
-            raise Refused(show_removal(left, "this machine"), _ALONE)
-        if isinstance(request.command, commands.BeginEpoch):
-            if draft.records:
-                raise Refused("a new epoch begins before any other change", "try again")
-            return Decision(decide.begin_epoch(context, request.command.reason, self._previous_epoch()))
-        return decide.decide(request.command, context)
+    def _submission(self, given: Submit) -> Submission:
+        return Submission(given, self.state, self.cluster, self.heard, self._reason, self._sign)
 
     @property
     def _epoch(self) -> Epoch:
         """The epoch that this machine goes on writing in, ``""`` where its next change begins one."""
         return Epoch("") if self.state.own is None else self.state.lines[self.state.own].epoch
-
-    def _previous_epoch(self) -> tuple[Epoch, int] | None:
-        """Return the epoch this machine wrote in last, as far as its own log knows, and its newest number."""
-        mine = [line for line in self.state.lines.values() if line.machine == self.state.me]
-        last = max(mine, key=lambda line: line.position, default=None)
-        return (last.epoch, last.seq) if last else None
 
     # --- appends -----------------------------------------------------------------------------------
 

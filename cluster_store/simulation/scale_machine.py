@@ -1,6 +1,6 @@
 """One machine of a large fleet: a real replica and its sessions on virtual links, without documents and without faults.
 
-It dials as the daemon does (``links.py``): those whom its overlay wants, a first time at some moment of the start's
+It dials as the daemon does (``dialers.py``): those whom its overlay wants, a first time at some moment of the start's
 spread, again after waits that grow; links that it dialled and wants no longer end after a while. What is left out is
 what a thousand machines in one process have no room for: documents, and registers other than the cluster's own.
 """

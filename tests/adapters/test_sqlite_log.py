@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster_store.adapters import sqlite_file
+from cluster_store.adapters import sqlite_file, sqlite_log
 from cluster_store.adapters.sqlite_log import SqliteLog
 from cluster_store.adapters.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
 from cluster_store.core import commands
@@ -37,6 +37,7 @@ from cluster_store.core.state import Needs
 from cluster_store.core.types import MachineId
 from cluster_store.ports import EventLog
 from tests.replicas import Fleet, Machine
+from tests.waiting import wait_until_async
 
 ROOT = Path(__file__).parents[2]
 
@@ -272,10 +273,11 @@ async def test_a_second_writer_is_noticed(anna: Machine, path: Path) -> None:
 # --- trouble while writing ---
 
 
-async def test_a_lock_that_another_process_holds_is_said(anna: Machine, path: Path) -> None:
+async def test_a_lock_that_another_process_holds_is_said(
+    anna: Machine, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Somebody who writes to the file with another program is in the way, and no more than that."""
-    assert isinstance(anna.log, SqliteLog)
-    await anna.log._connection.execute("PRAGMA busy_timeout = 1")
+    monkeypatch.setattr(sqlite_log, "BUSY_TIMEOUT_S", 0.001)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreLocked) as locked:
@@ -283,6 +285,34 @@ async def test_a_lock_that_another_process_holds_is_said(anna: Machine, path: Pa
         assert locked.value.retry
         other.execute("ROLLBACK")
     await anna.set("key", "1")
+
+
+async def test_nobody_else_waits_for_a_lock_that_another_process_holds(anna: Machine, path: Path) -> None:
+    """The event loop goes on while an append waits, and the append is made when the lock is free."""
+    assert isinstance(anna.log, SqliteLog)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        change = asyncio.create_task(anna.set("key", "1"))
+        connection = anna.log._connection
+        await wait_until_async(lambda: not connection.is_idle, timeout=30)
+        assert not change.done()
+        other.execute("ROLLBACK")
+    await change
+    assert (await anna.log.load()).position == 3
+
+
+@pytest.mark.parametrize(("quick_s", "hops"), [(0.0, 1), (60.0, 0)])
+async def test_only_a_slow_disk_is_waited_for_in_the_thread(
+    anna: Machine, monkeypatch: pytest.MonkeyPatch, quick_s: float, hops: int
+) -> None:
+    """Where commits take long the event loop goes on meanwhile; where they do not, a hop would cost more than they."""
+    assert isinstance(anna.log, SqliteLog)
+    monkeypatch.setattr(sqlite_log, "_QUICK_S", quick_s)
+    before = anna.log._connection._given
+    await anna.set("key", "1")
+    assert anna.log._connection._given - before == hops
+    assert anna.log._connection.is_idle
+    assert (await anna.log.load()).position == 3
 
 
 async def test_a_file_that_became_read_only_is_said(anna: Machine) -> None:

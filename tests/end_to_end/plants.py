@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from functools import partial
 
-from cluster_store import documents, links
+from cluster_store import dialers, documents
 from cluster_store.adapters import sqlite_audit, sqlite_file, sqlite_migration, sqlite_schema, ssh
 from cluster_store.adapters.ssh_link import Times
 
@@ -17,7 +17,7 @@ from cluster_store.adapters.ssh_link import Times
 def impatient() -> None:
     """Find out a silent peer in 4 seconds, not 60; dial one that does not answer every 2 seconds, not 10."""
     vars(ssh)["Times"] = partial(Times, connect=3.0, keepalive=1.0)
-    vars(links)["_BACKOFF_MAX_S"] = 2.0
+    vars(dialers)["_BACKOFF_MAX_S"] = 2.0
 
 
 def eager_to_save() -> None:

@@ -70,11 +70,13 @@ ELSEWHERE = {
     "BATCH_BYTES_TARGET": "tests.core.test_sync",
     "BATCH_RECORDS_MAX": "tests.core.test_sync",
     "DOCUMENT_TAIL_BYTES": "tests.test_documents",
+    "DRAFT_BYTES_MAX": "tests.cli.test_staging",
     "PEER_PATIENCE_S": "tests.hostile.test_slow_peers",
+    "RELAY_PATIENCE_S": "tests.core.test_relaying",
     "TIMER_MAX_MS": "tests.core.test_timed_changes",
 }
 #: Words by which those modules may call a bound.
-_CALLED = {"PEER_PATIENCE_S": "patience"}
+_CALLED = {"PEER_PATIENCE_S": "patience", "RELAY_PATIENCE_S": "time_passes"}
 #: Whose tests cannot name them yet.
 UNTRIED = frozenset(
     (

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from cluster_store import documents
 from cluster_store.adapters import memory_transport
 from cluster_store.adapters.memory_transport import MemoryNetwork, MemoryTransport
 from cluster_store.core import commands, document, wire
@@ -100,7 +101,7 @@ class Trio:
 
     def opened(self) -> OpenLink | None:
         """Anna's side of the link with Bert."""
-        return self.anna.links._by_peer.get(self.bert.id)
+        return self.anna.links.by_peer.get(self.bert.id)
 
 
 class _Named:
@@ -111,8 +112,10 @@ class _Named:
 
 @pytest.fixture
 async def trio(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Trio]:
-    """The three of them, with every change that reaches the engine watched."""
+    """The three of them, with every change that reaches the engine watched, and all brought to it that can be."""
     watch_encoder(monkeypatch)
+    monkeypatch.setattr(documents, "_GATHERED_MAX", 1)
+    monkeypatch.setattr(documents, "DOCUMENT_TAIL_BYTES", -1)
     apply = Document.apply
 
     def watched(self: Document, changes: list[Change]) -> None:
@@ -239,13 +242,13 @@ async def test_a_farewell_in_words_of_its_own_is_no_state(trio: Trio, monkeypatc
     """What a peer calls itself is not what connstatus calls it, and no terminal obeys it."""
     link = await trio.attack()
     notes: list[tuple[str, str]] = []
-    note = trio.anna.links._note
+    note = trio.anna.links.status.note
 
     def noting(machine: MachineId, state: str, reason: str) -> None:
         notes.append((state, reason))
         note(machine, state, reason)
 
-    monkeypatch.setattr(trio.anna.links, "_note", noting)
+    monkeypatch.setattr(trio.anna.links.status, "note", noting)
     await say(link, trio.hello(), Bye("connected", "\x1b[2Jall is well"))
     await ended(link)
     status = trio.anna.links.status[trio.bert.id]

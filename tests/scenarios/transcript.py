@@ -45,7 +45,7 @@ from cluster_store.core.registers import Lane, rank
 from cluster_store.core.rules import read
 from cluster_store.core.settings import effective, own_elements
 from cluster_store.core.types import Path, RecordId
-from cluster_store.links import address_of
+from cluster_store.dialing import address_of
 from tests.core.agreement import log_of, registers_of
 from tests.core.builders import finished
 from tests.replicas import Fleet, Machine, restored
