@@ -39,7 +39,7 @@ def draw(answered: Answered, path: Path) -> None:
         measure = axes.yaxis if varied else axes.xaxis
         measure.set_major_formatter(lambda value, _: wording.amount(value, unit))
         measure.set_minor_formatter("")
-        if measure.get_scale() == "log":
+        if varied:
             values = [one.each for one in shown]
             steps = (1,) if max(values) > _WIDE * min(values) else (1, 2, 5)
             measure.set_major_locator(LogLocator(subs=steps))
