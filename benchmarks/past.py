@@ -15,7 +15,6 @@ from benchmarks.machines import FOUNDING_RECORDS, paths_of_settings
 from benchmarks.workload import MACHINES, answer, changes, outcome
 from cluster_store.adapters.sqlite_reader import StoreReader
 from cluster_store.adapters.store_folder import StoreFolder
-from cluster_store.core.history import read_event
 from cluster_store.core.past import past_of
 from cluster_store.core.settings import effective_settings
 
@@ -39,8 +38,8 @@ def _past(store: Path, middle: int, folder: Path) -> Trial:  # noqa: ARG001 - it
     begun = perf_counter()
     with StoreReader(StoreFolder(store).database) as reader, reader.snapshot():
         # As for a time, which may be anybody's: the whole log is looked at.
-        rows = map(read_event, reader.events(newest_first=True))
-        past = past_of(rows, lambda added: added.position <= middle, reader.me, reader.secret)
+        rows = reader.events(newest_first=True)
+        past = past_of(rows, lambda row, _: row.position <= middle, reader.me, reader.secret)
         assert effective_settings(past, past.cluster().levels_for(past.me))
         seconds = perf_counter() - begun
         under = past.under("setting/")

@@ -21,6 +21,14 @@ class Entry(NamedTuple):
 #: The family that is also a program of its own.
 CLUSTERCONFIG = "clusterconfig"
 
+#: What the appliance calls otherwise -> the words for it here.
+ELSEWHERE: Mapping[str, str] = {
+    "interfaceconfig": "machine set --interface NAME=ADDRESS",
+    "resetconfig": "init with another --store",
+    "sethostname": "machine set --hostname NAME",
+    "sshconfig": "userconfig edit NAME --key FILE",
+}
+
 _OPERATIONS = {
     "create": Entry("clusterconfig", "create", "Make a cluster, with this machine as its first member."),
     "join": Entry("joining", "join", "Join the cluster of another machine."),

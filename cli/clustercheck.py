@@ -14,21 +14,25 @@ from cluster_store import bootstrap
 from cluster_store.core.aftermath import Known, aftermath_since
 from cluster_store.core.conflicts import TWO_LIVES, Problem, to_json
 from cluster_store.core.errors import InvalidValue
-from cluster_store.core.history import read_event
+from cluster_store.core.history import describe, read_event
 from cluster_store.core.inbox import Inbox, inbox, overdue, problem_to_json, resolve
 from cluster_store.core.naming import SHORT_ID_DIGITS, counted, excerpt, one_line
-from cluster_store.core.redress import of_one
+from cluster_store.core.redress import holds, named, of_one, worth_a_look
 from cluster_store.core.types import MachineId
 
 from .confirm import pending, tell_pending
 from .failures import BAD, DONE
 from .moments import machine_named
 from .parameters import Comment
-from .session import Session, say
+from .session import Session, note, say
 
 if TYPE_CHECKING:
     from cluster_store.adapters.sqlite_reader import StoreReader
 
+#: A removed machine's last events, among which one is looked for to look into it from there on.
+_LAST = 100
+#: For how long after its removal that is told unasked, milliseconds.
+_FRESH_MS = 30 * 86_400_000
 #: Where no daemon runs, nobody is known to have acknowledged anything.
 NOBODY: Mapping[MachineId, int] = {}
 
@@ -66,11 +70,12 @@ def clustercheck(
         return DONE
     with session.read() as store, store.snapshot():
         if machine is not None and since is not None:
-            found = Inbox([], _done_since(store, machine, since), [])
+            found, leads = Inbox([], _done_since(store, machine, since), []), []
         else:
             daemon = bootstrap.ask_daemon(session.root, "status")
             found = inbox_of(store, daemon["reached"] if daemon is not None else NOBODY)
-            found = msgspec.structs.replace(found, problems=[*found.problems, *deaf(daemon)])
+            found = msgspec.structs.replace(found, problems=[*found.problems, *told_by(daemon)])
+            leads = _leads(store)
         cluster = store.cluster()
         told = {
             "conflicts": [
@@ -79,6 +84,7 @@ def clustercheck(
             ],
             "problems": [problem_to_json(problem) for problem in found.problems],
             "pending": pending(store),
+            "removed": leads,
         }
     session.show(told, lambda: _tell(told))
     return BAD if found.conflicts or found.problems else DONE
@@ -91,9 +97,14 @@ def inbox_of(store: StoreReader, reached: Mapping[MachineId, int] = NOBODY) -> I
     return msgspec.structs.replace(found, problems=[*found.problems, *late])
 
 
-def deaf(daemon: Mapping[str, Any] | None) -> list[Problem]:
-    """Return where this machine's daemon lets nobody in though its record says so, by what its status tells."""
-    return [Problem("listener", daemon["deaf"])] if daemon is not None and daemon["deaf"] else []
+def told_by(daemon: Mapping[str, Any] | None) -> list[Problem]:
+    """Return what only this machine's daemon knows of, by its status.
+
+    That it lets nobody in where the record says, that links cannot move to where the record says, and that this machine
+    was removed and its own log does not tell.
+    """
+    kinds = {"deaf": "listener", "astray": "link", "dismissed": "this machine was removed"}
+    return [Problem(kind, daemon[name]) for name, kind in kinds.items() if daemon is not None and daemon[name]]
 
 
 def reached(session: Session, store: StoreReader) -> Mapping[MachineId, int]:
@@ -114,6 +125,42 @@ def _known(store: StoreReader, reached: Mapping[MachineId, int] = NOBODY) -> Kno
         lambda record: store.event(record).position,
         reached,
     )
+
+
+def lead(store: StoreReader, machine: MachineId) -> dict[str, str] | None:
+    """Return from where to look into what a machine did: an event of its last ones, in words, and the command.
+
+    None where it wrote nothing here that gave or took anybody a hold on the cluster.
+    """
+    cluster = store.cluster()
+    last = store.events(newest_first=True, limit=_LAST, machine=machine)
+    first = worth_a_look(map(read_event, last), store.me)
+    if first is None:
+        return None
+    since = first.record.id[:SHORT_ID_DIGITS]
+    return {
+        "machine": cluster.hostname(machine),
+        "since": first.record.id,
+        "text": describe(first, cluster),
+        "command": f"clustercheck --machine {named(machine, cluster)} --since {since}",
+        "log": f"log --machine {named(machine, cluster)}",
+    }
+
+
+def show_lead(lead: Mapping[str, str]) -> str:
+    """Return in a sentence how to look into what a machine did."""
+    return one_line(
+        f"if {lead['machine']} was in the wrong hands: '{lead['command']}' lists what it did since it "
+        f"{lead['text']}, and what takes that back; '{lead['log']}' has other events to begin at"
+    )
+
+
+def _leads(store: StoreReader) -> list[dict[str, str]]:
+    """Return from where to look into the machines removed of late, while something of that kind still stands."""
+    now = round(time() * 1000)
+    late = [gone.id for gone in store.cluster().removed.values() if now - gone.removed_at < _FRESH_MS]
+    found = {machine: lead(store, machine) for machine in late if machine != store.me}
+    return [one for machine, one in found.items() if one and holds(_done_since(store, machine, one["since"]))]
 
 
 def _done_since(store: StoreReader, machine: str, since: str) -> list[Problem]:
@@ -148,6 +195,8 @@ def _tell(told: dict[str, Any]) -> None:
         say(f"{problem['kind']}: {problem['text']}{_hint(problem)}")
     if not told["conflicts"] and not told["problems"]:
         say("no conflicts and no problems")
+    for one in told["removed"]:
+        note(show_lead(one))
     tell_pending(told["pending"])
 
 

@@ -20,8 +20,11 @@ from cluster_store.core.commands import (
     RemoveMachines,
 )
 from cluster_store.core.errors import Refused
+from cluster_store.core.naming import machine_ever
+from cluster_store.core.types import MachineId
 
 from . import prompts, rehearsal
+from .clustercheck import lead, show_lead
 from .parameters import By, ByOption, Comment, Machines
 from .session import Session, note
 from .tables import print_facts, print_table, print_tree
@@ -83,7 +86,7 @@ def setgroup(
     if not moved:
         context.fail("give at least one machine, and then the group")
     command = MoveMachines(machines=tuple(moved), group=group, comment=comment)
-    _perform(context.obj, command, f"{', '.join(moved)}: now in the group {group}")
+    _perform(context.obj, command, f"{_named(moved)}: now in the group {group}")
 
 
 def disconnect(context: typer.Context, machines: Machines, comment: Comment = "") -> None:
@@ -95,7 +98,7 @@ def disconnect(context: typer.Context, machines: Machines, comment: Comment = ""
     them = "them" if len(machines) > 1 else "it"
     with context.obj.read() as store:
         cluster, me = store.cluster(), store.me
-    _perform(context.obj, command, f"{', '.join(machines)}: detached; 'clusterconfig reconnect' takes {them} back")
+    _perform(context.obj, command, f"{_named(machines)}: detached; 'clusterconfig reconnect' takes {them} back")
     if any(cluster.machine(name).id == me for name in machines):
         note("that is the machine you are on: what is changed on the others does not come here, nor theirs from here,")
         note("until 'clusterconfig reconnect' is given here, or on a member that this one can reach")
@@ -104,7 +107,12 @@ def disconnect(context: typer.Context, machines: Machines, comment: Comment = ""
 def reconnect(context: typer.Context, machines: Machines, comment: Comment = "") -> None:
     """Take detached machines back."""
     command = ReconnectMachines(machines=tuple(machines), comment=comment)
-    _perform(context.obj, command, f"{', '.join(machines)}: taken back")
+    _perform(context.obj, command, f"{_named(machines)}: taken back")
+
+
+def _named(machines: list[str]) -> str:
+    """Return machines for a sentence, each once."""
+    return ", ".join(dict.fromkeys(machines))
 
 
 def removemachine(
@@ -135,9 +143,20 @@ def removemachine(
             note(f"could not be taken along, and must be set again: {', '.join(result['lost'])}")
     elif away := [name for name in names if name not in linked]:
         note(f"{', '.join(away)}: not linked to this machine now, and told so at the next contact")
+    if "former" not in result:
+        _say_where_to_look(session, names)
     if unheard:
         they = f"{rehearsal.some(unheard)}: not linked to this machine now, and may not have heard yet"
         note(f"{they}; 'clustercheck' lists who, and what {', '.join(names)} did unknown to this machine")
+
+
+def _say_where_to_look(session: Session, names: list[str]) -> None:
+    """Say how to find out what machines did that were in the wrong hands, also if that was known here."""
+    with session.read() as store, store.snapshot():
+        leads = [lead(store, machine_ever(name, store.cluster())) for name in names]
+    for found in leads:
+        if found is not None:
+            note(show_lead(found))
 
 
 def _not_linked(session: Session, left: list[str], linked: set[str]) -> list[str]:
@@ -176,17 +195,22 @@ def _perform(session: Session, command: Command, done: str) -> None:
 def list_(context: typer.Context) -> None:
     """Show the cluster: its groups, and the machines in each."""
     with context.obj.read() as store:
-        cluster = store.cluster()
+        cluster, me = store.cluster(), store.me
     if not cluster.name:
         raise Refused(
             "this machine is not in a cluster",
             "run 'clusterconfig create NAME', or 'clusterconfig join HOST --ssh'",
         )
-    tree = _tree(cluster)
+    daemon = bootstrap.ask_daemon(context.obj.root, "status")
+    dismissed = daemon["dismissed"] if daemon is not None else None
+    tree = _tree(cluster, me if dismissed else None)
     context.obj.show(tree, lambda: _print_tree(tree))
+    if dismissed:
+        note(dismissed)
 
 
-def _tree(cluster: Cluster) -> dict[str, Any]:
+def _tree(cluster: Cluster, gone: MachineId | None) -> dict[str, Any]:
+    """Return a cluster for scripts; ``gone`` was removed by a record that is not here."""
     return {
         "cluster": cluster.name,
         "by": cluster.by,
@@ -201,6 +225,7 @@ def _tree(cluster: Cluster) -> dict[str, Any]:
                         "id": machine.id,
                         "detached": machine.detached is not None,
                         "pending": not machine.joined,
+                        "removed": machine.id == gone,
                     }
                     for machine in cluster.members_of(group.id)
                 ],
@@ -211,11 +236,13 @@ def _tree(cluster: Cluster) -> dict[str, Any]:
 
 
 def _print_tree(tree: dict[str, Any]) -> None:
+    names = [group["name"].casefold() for group in tree["groups"]]
     branches = {
-        f"Group {group['name']}": [
+        f"Group {group['name']}" + f" ({group['id']})" * (names.count(group["name"].casefold()) > 1): [
             f"{machine['hostname']} (serial number {machine['serial']})"
             + ", detached" * machine["detached"]
             + ", not heard of yet" * machine["pending"]
+            + ", removed" * machine["removed"]
             for machine in group["machines"]
         ]
         for group in tree["groups"]

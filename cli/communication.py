@@ -158,7 +158,13 @@ def _withdraw(session: Session, words: Sequence[str], comment: str) -> None:
 
 def _print(session: Session, _words: Sequence[str], _comment: str) -> None:
     with session.read() as store:
-        machine = store.cluster().machines[store.me]
+        cluster, me = store.cluster(), store.me
+    if cluster.name:
+        raise Refused(
+            f"this machine is in the cluster {cluster.name} already",
+            "give 'clusterconfig prepjoin print' on the machine that is to join",
+        )
+    machine = cluster.machines[me]
     words = ["clusterconfig", "prepjoin", "new", machine.hostname, machine.serial, machine.client_key]
     told = {
         "hostname": machine.hostname,

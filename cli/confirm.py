@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cluster_store import bootstrap
 from cluster_store.core.commands import ConfirmConfig
 from cluster_store.core.errors import NotFound, Refused
 from cluster_store.core.history import describe, read_event, timer_to_json, written_to_json
-from cluster_store.core.naming import SHORT_ID_DIGITS, counted, one_line
+from cluster_store.core.naming import SHORT_ID_DIGITS, counted, one_line, show_path
 
 from .parameters import Comment
 from .session import Session, note, say
@@ -32,21 +33,27 @@ def confirm(
     """Let a commit stay that waits to be confirmed.
 
     On any machine that has heard of it. A change that was made for a while stays too, where it is named. A value that
-    somebody has changed meanwhile is left as it is. Where the machine that committed takes it back at the same time,
-    because it has not heard of this yet, the confirmed values win.
+    somebody has changed meanwhile is left as it is, and so is one that another change covers for a while. Where the
+    machine that committed takes it back at the same time, because it has not heard of this yet, the confirmed values
+    win.
     """
     session: Session = context.obj
     with session.read() as store, store.snapshot():
-        waiting = [one for one in store.cluster().timers.standing if one.waits_for_a_person]
+        cluster = store.cluster()
+        waiting = [one for one in cluster.timers.standing if one.waits_for_a_person]
         chosen = [store.event(text).id for text in events or ()] or [_only(waiting, store)]
         found = [read_event(store.event(event)) for event in chosen]
-        late = [one for one in store.cluster().timers.standing if one.event in chosen and _is_over(one)]
+        late = [one for one in cluster.timers.standing if one.event in chosen and _is_over(one)]
         for timer in late:
-            name = store.cluster().hostname(timer.machine)
+            name = cluster.hostname(timer.machine)
             note(one_line(f"its time is over: {name} may have taken it back already, and the values count there again"))
     paths = tuple(dict.fromkeys(write.path for added in found for write in added.record.envelope.writes))
     command = ConfirmConfig(events=tuple(chosen), paths=paths, salt=os.urandom(16), comment=comment)
-    session.report(session.submit(command), f"{counted(len(chosen), 'commit')} confirmed")
+    result = session.submit(command)
+    left = [show_path(path, cluster) for path in result.get("left", ())]
+    for path in left:
+        note(one_line(f"left as it is: {path}: another change of it counts at the moment"))
+    session.report({**result, "left": left}, f"{counted(len(chosen), 'commit')} confirmed")
 
 
 def _only(waiting: list[Timer], store: StoreReader) -> RecordId:
@@ -64,6 +71,12 @@ def _is_over(timer: Timer) -> bool:
     return timer.told.until < time() * 1000
 
 
+def tell_unwatched(session: Session) -> None:
+    """Say that nothing takes a change back in time, where no daemon runs that would."""
+    if bootstrap.ask_daemon(session.root, "status") is None:
+        note("no daemon watches the time here: it goes back once 'serve' runs, or before the next command that writes")
+
+
 def pending(store: StoreReader) -> list[dict[str, Any]]:
     """Return what goes back by itself: of which event, until when, why, and what that did; what is over first."""
     cluster = store.cluster()
@@ -78,7 +91,12 @@ def pending(store: StoreReader) -> list[dict[str, Any]]:
 def tell_pending(shown: list[dict[str, Any]]) -> None:
     """Say what goes back by itself, and when."""
     for one in shown:
-        how = "before" if one["kind"] == "confirm" else "until"
-        over = ", which is over" if one["over"] else ""
-        who = f"by {one['user']} on {one['machine']}, event {one['event'][:SHORT_ID_DIGITS]}"
-        say(one_line(f"pending: {one['text']} {how} {one['until']}{over}, {who}"))
+        say(f"pending: {pending_text(one)}")
+
+
+def pending_text(one: dict[str, Any]) -> str:
+    """Return what goes back by itself, and when, as a line."""
+    how = "before" if one["kind"] == "confirm" else "until"
+    over = f", which is over, to be taken back by {one['machine']}" if one["over"] else ""
+    who = f"by {one['user']} on {one['machine']}, event {one['event'][:SHORT_ID_DIGITS]}"
+    return one_line(f"{one['text']} {how} {one['until']}{over}, {who}")

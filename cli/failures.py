@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from cluster_store.core.errors import ClusterStoreError
@@ -39,11 +39,23 @@ def guarded(work: Callable[[], int]) -> int:
     return status
 
 
+def is_text(arguments: Iterable[str]) -> bool:
+    """Say whether what somebody gave is text, which is all that can be kept: arguments can hold any bytes."""
+    try:
+        "".join(arguments).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def complain(message: str, hint: str = "") -> None:
     """Say what was refused and why, and what to do: a line each."""
+    from cluster_store.core.naming import one_line
+
     with suppress(BrokenPipeError):
         for line in filter(None, (message, hint)):
-            sys.stderr.write(" ".join(line.split()) + "\n")
+            # What somebody gave, or another machine wrote, may be quoted in it.
+            sys.stderr.write(one_line(" ".join(line.split())) + "\n")
 
 
 def _keep_traceback(error: Exception) -> str:

@@ -57,6 +57,7 @@ def init(
     for usual, wanted, port in zip(network.USUAL_PORTS, (ssh_port, ccs_port), ports, strict=True):
         if wanted is None and port != usual:
             note(f"port {usual} cannot be had here, so this machine takes {port} instead")
+    prompts.warn_of_short(password)
     if not password:
         note("admin has no password yet, so nobody can join through this machine: 'cluster-store passwd' gives one")
 

@@ -169,21 +169,23 @@ def clustermode(
 ) -> None:
     """Show or change the mode: the level that commands are about which name none.
 
-    A shell begins in the mode that was chosen here last, by the same person. Outside a shell a command without --level
-    is about the cluster, whatever the mode.
+    In a shell it is that shell's. Given outside of one it is where the same person's shells on this machine begin from
+    then on; without it they begin at the cluster. Outside a shell a command without --level is about the cluster,
+    whatever the mode.
     """
     session: Session = context.obj
     with session.read() as store:
         cluster, me = store.cluster(), store.me
-    in_shell, who = session.mode is not None, session.user
     if level is not None:
-        chosen = modes.checked(level, cluster)
-        modes.remember(session.root, who, chosen)
-        mode = modes.mode_of(chosen, cluster, me)
-        if in_shell:
+        mode = modes.checked(level, cluster)
+        if session.mode is not None:
             session.mode = mode
         else:
-            note("shells begin in this mode; here a command without --level is about the cluster")
+            modes.remember(session.root, session.user, mode)
+            note(f"shells of {session.user} on this machine begin in this mode until 'clustermode' changes it;")
+            note("here a command without --level is about the cluster")
     else:
-        mode = session.mode or modes.mode_of(modes.remembered(session.root, who), cluster, me)
-    session.show({"mode": mode}, lambda: say(mode))
+        mode = session.mode or modes.beginning(session.root, session.user, cluster, me)
+        modes.refuse_gone(mode, cluster)
+    shown = cluster.show_level(mode)
+    session.show({"mode": shown}, lambda: say(shown))

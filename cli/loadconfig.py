@@ -56,7 +56,7 @@ def loadconfig(
     found = {under + key: value for key, value in loaded.settings.items()}
     command = LoadConfig(settings=found, source=file, level=level, salt=os.urandom(16))
     if dry_run:
-        _rehearse(session, command)
+        _rehearse(session, session.aimed(command))
         _tell_of(loaded.warnings)
         return
     result = session.change(command, comment)

@@ -12,14 +12,14 @@ import typer
 
 from cluster_store.adapters.sqlite_reader import StoreReader
 from cluster_store.core.cluster import Cluster
-from cluster_store.core.graph import Graph, nearest_shown
+from cluster_store.core.graph import draw, nearest_shown
 from cluster_store.core.history import Filter, came_after, describe, read_event, to_json
-from cluster_store.core.naming import SHORT_ID_DIGITS, one_line
+from cluster_store.core.naming import SHORT_ID_DIGITS, excerpt, one_line
 from cluster_store.core.state import Appended
 
 from .commitdetail import detail_of, tell
 from .moments import Since, Until, chosen_by, local_time, machine_named
-from .session import Session, print_json, say
+from .session import Session, note, print_json, say
 
 #: How often the store is looked at for more, seconds.
 _INTERVAL_S = 0.2
@@ -61,8 +61,17 @@ def log(
         else:
             for added in _chosen(store, wanted, takes, number):
                 _print(session, added, store, cluster, detail=detail)
+        if user:
+            _tell_users(store, user)
     if follow:
         _follow(session, mark, wanted.takes, detail=detail)
+
+
+def _tell_users(store: StoreReader, user: str) -> None:
+    """Say who changed anything, where nobody did under this name: names of the system begin with ``os:``."""
+    users = sorted({added.record.envelope.user for added in map(read_event, store.events())})
+    if user not in users:
+        note(f"no change is by {excerpt(user)}; there are changes by {', '.join(map(one_line, users))}")
 
 
 def _chosen(
@@ -83,12 +92,8 @@ def _draw(store: StoreReader, cluster: Cluster, takes: Callable[[Appended], bool
         if takes(added):
             shown[added.record.id] = added
     last = list(shown.values())[len(shown) - min(len(shown) if number is None else number, len(shown)) :]
-    graph = Graph()
-    for event, nearest in nearest_shown(parents, frozenset(added.record.id for added in last)):
-        *joints, strand = graph.draw(event, nearest)
-        for joint in joints:
-            say(joint)
-        say(f"{strand}  {line_of(shown[event], cluster)}")
+    for strands, event in draw(list(nearest_shown(parents, frozenset(added.record.id for added in last)))):
+        say(strands if event is None else f"{strands}  {line_of(shown[event], cluster)}")
 
 
 def _follow(session: Session, mark: tuple[str, int], takes: Callable[[Appended], bool], *, detail: bool) -> None:

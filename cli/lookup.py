@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .failures import DONE
+from .failures import DONE, is_text
 from .session import Session, print_json, say
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ _OPTIONS = {"--machine": "machine", "--level": "level", "--default": "default"}
 
 def quick(arguments: Sequence[str]) -> tuple[Session, dict[str, Any]] | None:
     """Return the session and the parameters of ``show``, None where the arguments are anything less plain."""
+    if not is_text(arguments):
+        return None
     session = Session()
     given: dict[str, Any] = {}
     words: list[str] = []

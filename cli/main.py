@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -15,12 +16,13 @@ from .failures import guarded
 
 def run() -> NoReturn:
     """Be the program ``cluster-store``."""
+    _take_any_bytes()
     if LOGIN_VARIABLE in os.environ:
         from . import logins
 
         logins.take_terminal()
     status = main(sys.argv[1:])
-    if f"{__package__}.program" not in sys.modules:
+    if not any(f"{__package__}.{lasting}" in sys.modules for lasting in ("program", "serving")):
         # A quick command has closed what it opened. Taking the interpreter apart would be a sixth of its time.
         sys.stderr.flush()
         os._exit(status)
@@ -29,7 +31,14 @@ def run() -> NoReturn:
 
 def run_clusterconfig() -> NoReturn:
     """Be the program ``clusterconfig``."""
+    _take_any_bytes()
     sys.exit(main(sys.argv[1:], "clusterconfig"))
+
+
+def _take_any_bytes() -> None:
+    """Let what is typed hold bytes that are no text, as arguments can: commands refuse both with the same words."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
 
 
 def main(arguments: Sequence[str], program: str = "cluster-store") -> int:
@@ -43,6 +52,13 @@ def _dispatch(arguments: Sequence[str], program: str) -> int:
         session, parameters = asked
         with session.damage_explained():
             return lookup.show(session, **parameters)
+    if program == "cluster-store" and "serve" in arguments:
+        from . import serving
+
+        daemon = serving.quick(arguments)
+        if daemon is not None:
+            with daemon.damage_explained():
+                return serving.run(daemon)
     from .program import perform
 
     return perform(arguments, program)

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from cluster_store.core.cluster import ADMIN, Cluster
 from cluster_store.core.errors import ClusterStoreError, Refused
-from cluster_store.core.naming import counted
+from cluster_store.core.naming import counted, one_line
 from cluster_store.core.roles import ADMINISTRATOR, require
 
 from .failures import DONE, complain
-from .questions import Choice, Left, ask, choose, choose_several
+from .questions import HELP, LEAVING, Choice, Left, ask, choose, choose_several
 from .session import Session, note
 
 #: Runs the words of a single-line command and returns its exit status.
@@ -66,7 +66,7 @@ def _read(session: Session) -> Cluster:
 
 
 def _give(words: Words, perform: Run) -> int:
-    note(f"> clusterconfig {shlex.join(words)}")
+    note(one_line(f"> clusterconfig {shlex.join(words)}"))
     return perform(["clusterconfig", *words])
 
 
@@ -74,15 +74,18 @@ def _which_operation(cluster: Cluster) -> str:
     note(f"\nCluster {cluster.name}\n\nChoose the operation you want to perform:")
     for name, operation in OPERATIONS.items():
         note(f"- {name.upper()} - {operation.help}")
+    note(LEAVING)
     while True:
         answer = ask("").lower()
+        if answer == HELP:
+            return _which_operation(cluster)
         if answer in OPERATIONS:
             return answer
         fitting = [name for name in OPERATIONS if name.startswith(answer)]
         if len(fitting) == 1:
             return fitting[0]
         wrong = f"may be {' or '.join(fitting).upper()}" if fitting else "is none of them"
-        note(f"'{answer}' {wrong}. Answer with nothing to leave.")
+        note(one_line(f"'{answer}' {wrong}. {LEAVING}"))
 
 
 def _carry_out(name: str, cluster: Cluster, perform: Run) -> None:
@@ -103,6 +106,7 @@ def _carry_out(name: str, cluster: Cluster, perform: Run) -> None:
 
 
 def _begin() -> Words:
+    note(LEAVING)
     way = choose(
         "Do you want to join or create a cluster?",
         [

@@ -1,7 +1,10 @@
 """The mode: the level that commands are about which name none, and which commands want to be in which mode.
 
-A mode is a level as an operator writes it. A shell session has one; the one that somebody chose last is remembered
-beside the store, for each person, and their next shell begins in it.
+A mode is a level, by its owner's id: whoever renames a group takes nobody out of it, and whoever gives its name to
+another one puts nobody there. A shell session has one. Where its owner goes, the session stays where it was, and what
+is about that level is refused: what was meant for a few machines must not reach all of them.
+
+A shell begins in the cluster's, unless ``clustermode`` outside a shell chose another: that is kept beside the store.
 """
 
 from __future__ import annotations
@@ -9,23 +12,25 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Collection, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cluster_store.core.errors import Refused, StoreError
+from cluster_store.core.registers import CLUSTER, machine_level
+from cluster_store.core.types import GroupId, Level, MachineId
 
 if TYPE_CHECKING:
     from cluster_store.core.cluster import Cluster
-    from cluster_store.core.types import Level, MachineId
 
-CLUSTER = "cluster"
 #: A guest changes nothing with it but their own password.
 _OWN_PASSWORD = ("guest", "passwd")
 #: The file beside the store: who -> the level that they chose, as its path, in which names cannot change.
 _FILE = "modes.json"
 _FILE_BYTES_MAX = 1 << 20
+_LEVEL = re.compile(f"{CLUSTER}|(?:group|machine)/.+")
 
 
 class Place(StrEnum):
@@ -51,7 +56,7 @@ class Switch(NamedTuple):
     """What to do before a command that is not for the mode somebody is in."""
 
     #: The mode that it is for.
-    mode: str
+    mode: Level
     #: The warning and the offer, to be answered with yes or no; yes where nothing is answered.
     question: str
 
@@ -61,7 +66,7 @@ def place_of(command: str) -> Place:
     return _PLACES.get(command.lower(), Place.ANYWHERE)
 
 
-def switch_for(command: str, mode: str, cluster: Cluster, me: MachineId, role: str) -> Switch | None:
+def switch_for(command: str, mode: Level, cluster: Cluster, me: MachineId, role: str) -> Switch | None:
     """Return the switch that a command needs; None where it may be given in this mode.
 
     Args:
@@ -74,45 +79,62 @@ def switch_for(command: str, mode: str, cluster: Cluster, me: MachineId, role: s
     place = place_of(command)
     if not cluster.name or place is Place.ANYWHERE or (role, command.lower()) == _OWN_PASSWORD:
         return None
-    here = _of_machine(cluster, me)
-    wanted = CLUSTER if place is Place.CLUSTER_MODE else here
-    if mode.casefold() == wanted.casefold():
+    wanted = CLUSTER if place is Place.CLUSTER_MODE else machine_level(me)
+    if mode == wanted:
         return None
-    name = "cluster mode" if wanted == CLUSTER else f"the mode of this machine, {here.partition(':')[2]}"
-    return Switch(wanted, f"'{command}' is for {place} only, and this is {shown(mode)}. Switch to {name}?")
+    name = "cluster mode" if wanted == CLUSTER else f"the mode of this machine, {owner_of(wanted, cluster)}"
+    return Switch(wanted, f"'{command}' is for {place} only, and this is {shown(mode, cluster)}. Switch to {name}?")
 
 
-def shown(mode: str) -> str:
-    """Return a mode for a sentence: ``cluster mode``, ``the mode of the group paris``."""
-    kind, _, owner = mode.partition(":")
-    return f"the mode of the {kind} {owner}" if owner else f"{kind} mode"
+def shown(mode: Level, cluster: Cluster) -> str:
+    """Return a mode for a sentence: ``cluster mode``, ``the mode of the group paris``, and whether it is gone."""
+    owner = owner_of(mode, cluster)
+    named = f"the mode of the {_kind(mode)} {owner}" if owner else "cluster mode"
+    return named if is_there(mode, cluster) else f"{named}, which is gone"
 
 
-def _of_machine(cluster: Cluster, me: MachineId) -> str:
-    from cluster_store.core.naming import show_level
-    from cluster_store.core.registers import machine_level
+def owner_of(mode: Level, cluster: Cluster) -> str:
+    """Return the name of the group or machine that a mode is of, its last one where that is gone; "" of the cluster."""
+    owner = mode.partition("/")[2]
+    if not owner or is_there(mode, cluster):
+        return cluster.show_level(mode).partition(":")[2]
+    if _kind(mode) == "machine":
+        return cluster.hostname(MachineId(owner))
+    deleted = cluster.deleted_groups.get(GroupId(owner))
+    return (deleted.name if deleted is not None else "") or owner
 
-    return show_level(machine_level(me), cluster)
+
+def _kind(mode: Level) -> str:
+    return mode.partition("/")[0]
 
 
-def mode_of(level: Level, cluster: Cluster, me: MachineId) -> str:
-    """Return the mode of a level: where its owner is gone, and where there is no cluster, what there is instead."""
-    from cluster_store.core.naming import show_level
-
-    if not cluster.name:
-        return _of_machine(cluster, me)
-    kind, _, owner = level.partition("/")
+def is_there(mode: Level, cluster: Cluster) -> bool:
+    """Say whether there is the cluster, group or machine that a mode is of."""
+    kind, _, owner = mode.partition("/")
     alive: Mapping[str, Collection[str]] = {"group": cluster.groups, "machine": cluster.machines}
-    return show_level(level, cluster) if owner in alive.get(kind, ()) else CLUSTER
+    return owner in alive[kind] if owner else bool(cluster.name)
+
+
+def refuse_gone(mode: Level, cluster: Cluster) -> None:
+    """Raise Refused where the cluster, group or machine that a mode is of is gone."""
+    if not is_there(mode, cluster):
+        named = " ".join(filter(None, (_kind(mode), owner_of(mode, cluster))))
+        raise Refused(
+            f"the {named}, which this session was about, is gone",
+            "choose one with 'clustermode'; nothing was done",
+        )
+
+
+def beginning(root: Path, user: str, cluster: Cluster, me: MachineId) -> Level:
+    """Return the mode that somebody's shell begins in: without a cluster this machine's."""
+    return remembered(root, user) if cluster.name else machine_level(me)
 
 
 # --- what is remembered ------------------------------------------------------------------------------------
 
 
 def remembered(root: Path, user: str) -> Level:
-    """Return the level that somebody chose last, the cluster's where they never did."""
-    from cluster_store.core.types import Level
-
+    """Return the level that somebody chose for their shells, the cluster's where they never did."""
     return Level(_chosen(root).get(user, CLUSTER))
 
 
@@ -140,7 +162,7 @@ def _chosen(root: Path) -> dict[str, str]:
     except (OSError, ValueError, RecursionError):
         return {}
     known = found.items() if isinstance(found, dict) else ()
-    return {user: level for user, level in known if isinstance(level, str)}
+    return {user: level for user, level in known if isinstance(level, str) and _LEVEL.fullmatch(level)}
 
 
 def checked(text: str, cluster: Cluster) -> Level:

@@ -84,10 +84,25 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def duration(context: typer.Context, text: str | None, option: str) -> int | None:
-    """Return a time as people write it, ``90s``, ``10m``, ``4h`` or ``2d``, in milliseconds; None for none."""
+    """Return a time as people write it, ``90s``, ``10m``, ``4h`` or ``2d``, in milliseconds; None for none.
+
+    Raises:
+        Refused: it is more than a change can wait.
+    """
     if text is None:
         return None
     found = _DURATION.fullmatch(text)
     if found is None or not int(found[1]):
         context.fail(f"'{text}' is no time for {option}: give 90s, 10m, 4h or 2d")
-    return int(found[1]) * _SECONDS[found[2]] * 1000
+    from cluster_store.core.decide_timers import check_window
+
+    window = int(found[1]) * _SECONDS[found[2]] * 1000
+    check_window(window)
+    return window
+
+
+def lasting_text(milliseconds: int) -> str:
+    """Return a time as ``duration`` takes it."""
+    seconds = milliseconds // 1000
+    unit = next(one for one in reversed(_SECONDS) if not seconds % _SECONDS[one])
+    return f"{seconds // _SECONDS[unit]}{unit}"

@@ -34,3 +34,4 @@ def passwd(
         raise Refused("an empty password is no password", "give one of some length")
     command = ChangePassword(user=name, password=bootstrap.hash_password(password), salt=os.urandom(16))
     context.obj.report(context.obj.submit(command), f"the password of {name} is changed", user=name)
+    prompts.warn_of_short(password)

@@ -12,8 +12,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from . import logins, prompts
-from .catalogue import CLUSTERCONFIG, COMMANDS, FAMILIES, SECTIONS, Entry
-from .failures import DONE, REFUSED, USAGE, complain
+from .catalogue import CLUSTERCONFIG, COMMANDS, ELSEWHERE, FAMILIES, SECTIONS, Entry
+from .failures import DONE, REFUSED, USAGE, complain, is_text
 from .session import Session, note, say
 
 #: The program whose commands everything else is made of.
@@ -26,6 +26,8 @@ _SHIELD = "\0"
 
 def perform(arguments: Sequence[str], program: str, session: Session | None = None) -> int:
     """Run a program with typer, in a session that goes on or one of its own; return its exit status."""
+    if not is_text(arguments):
+        return _refuse_bytes(arguments)
     group = _group(program)
     try:
         # Not through the group's own main(), which has ways of its own with interrupts and closed pipes.
@@ -45,6 +47,14 @@ def perform(arguments: Sequence[str], program: str, session: Session | None = No
         complain(_in_words(error), f"'{path} --help' shows how it is used")
         return USAGE
     return status if isinstance(status, int) else DONE
+
+
+def _refuse_bytes(arguments: Sequence[str]) -> int:
+    from cluster_store.core.naming import excerpt
+
+    (first, *_) = (argument for argument in arguments if not is_text([argument]))
+    complain(f"'{excerpt(first)}' is not text in UTF-8, and all that a command takes is", "nothing was done")
+    return USAGE
 
 
 def _in_words(error: typer.TyperException) -> str:
@@ -181,7 +191,8 @@ class _Group(TyperGroup):
         command = self.get_command(ctx, args[0])
         if command is None:
             close = get_close_matches(args[0].lower(), self.entries, n=3)
-            ctx.fail(f"there is no command '{args[0]}'" + (f"; is it {' or '.join(close)}?" if close else ""))
+            ours = ELSEWHERE.get(args[0].lower()) or " or ".join(close)
+            ctx.fail(f"there is no command '{args[0]}'" + (f"; is it {ours}?" if ours else ""))
         return args[0].lower(), command, args[1:]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - the same
@@ -218,6 +229,8 @@ def _group(name: str) -> _Group:
 
                 raise typer.Exit(menus.run(context.obj, lambda words: perform(words, _PROGRAM, context.obj.again())))
             note(context.get_help())
+            if name == CLUSTERCONFIG:
+                note("\nIts menus need a terminal: over SSH, 'ssh -t'.")
             raise typer.Exit(USAGE)
 
     group = typer.main.get_command(app)

@@ -8,6 +8,11 @@ import sys
 from cluster_store.core.errors import InvalidValue, OverLimit, Refused
 from cluster_store.core.limits import VALUE_BYTES_MAX
 
+from .session import note
+
+#: A new password with fewer is taken, with a warning: what it has to be is for those to say who run the machines.
+_PASSWORD_CHARS = 8
+
 
 def at_terminal() -> bool:
     """Say whether there is somebody to ask."""
@@ -59,6 +64,12 @@ def new_password(who: str, *, from_stdin: bool) -> str:
     if given != _hidden("The same again: "):
         raise Refused("the two passwords differ", "try again")
     return given
+
+
+def warn_of_short(password: str) -> None:
+    """Say that a new password is short, if it is one."""
+    if 0 < len(password) < _PASSWORD_CHARS:
+        note(f"that password is short: one of {_PASSWORD_CHARS} characters or more is harder to guess")
 
 
 def secret(key: str, *, from_stdin: bool) -> str:

@@ -1,12 +1,22 @@
-"""Questions with numbered choices, and defaults in brackets, as menus ask them. An empty answer leaves."""
+"""Questions with numbered choices, and defaults in brackets, as menus ask them.
+
+An empty answer leaves, ``exit`` and ``quit`` too; ``help`` shows the choices again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from cluster_store.core.naming import one_line
+
 from . import prompts
 from .session import note
+
+#: Said where somebody may not know.
+LEAVING = "Answer with nothing to leave."
+_LEAVING_WORDS = ("exit", "quit")
+HELP = "help"
 
 
 class Left(Exception):  # noqa: N818 - nothing went wrong
@@ -31,7 +41,7 @@ def ask(question: str, default: str = "") -> str:
 def _answer(default: str = "") -> str:
     line = prompts.read(f"[{default}]> ")
     text = line.strip() or default
-    if not line or not text:
+    if not line or not text or text.lower() in _LEAVING_WORDS:
         raise Left
     return text
 
@@ -56,18 +66,26 @@ def choose_several(question: str, choices: Sequence[Choice]) -> list[str]:
 
 
 def _choose(question: str, choices: Sequence[Choice], default: str, *, several: bool) -> list[str]:
-    note(question)
-    for number, choice in enumerate(choices, 1):
-        note(f"{number}. {choice.shown}")
+    _show(question, choices)
     while True:
+        answer = _answer(default)
+        if answer.lower() == HELP:
+            _show(question, choices)
+            continue
         try:
-            chosen = parse(_answer(default), choices)
+            chosen = parse(answer, choices)
         except ValueError as error:
-            note(str(error))
+            note(one_line(str(error)))
             continue
         if several or len(chosen) == 1:
             return chosen
         note("Choose one of them.")
+
+
+def _show(question: str, choices: Sequence[Choice]) -> None:
+    note(question)
+    for number, choice in enumerate(choices, 1):
+        note(f"{number}. {choice.shown}")
 
 
 def parse(text: str, choices: Sequence[Choice]) -> list[str]:
@@ -77,7 +95,7 @@ def parse(text: str, choices: Sequence[Choice]) -> list[str]:
         named = [choice.word for choice in choices if part.casefold() in (choice.word.casefold(), _name(choice))]
         found.update(dict.fromkeys(named or (choices[at].word for at in _numbers(part, len(choices)))))
     if not found:
-        raise ValueError("Choose something, or answer with nothing to leave.")
+        raise ValueError(f"Choose something. {LEAVING}")
     return list(found)
 
 

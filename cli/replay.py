@@ -101,6 +101,8 @@ def _tell(outcome: Replayed) -> None:
     if outcome.documents:
         note(f"these documents do not say what the records say: {', '.join(outcome.documents)}")
     if outcome.live_digest is None:
+        if outcome.agrees:
+            say("the documents and the envelopes alone come to the same")
         return
     if outcome.agrees:
         say("the store has the same digest, and its documents say the same")

@@ -133,10 +133,20 @@ def _to_json(rollback: Rollback, cluster: Cluster, find: FindEvent) -> dict[str,
     kept = []
     for change in rollback.kept:
         by = written_to_json(find(change.now.id), cluster) if change.now is not None else None
-        kept.append({**_change(change, cluster), "by": by})
+        covered = [plain(lane.value) for lane in change.covered]
+        kept.append({**_change(change, cluster), "by": by, "covered": covered})
     return {
         "events": [added.record.id for added in rollback.events],
         "changes": [_change(change, cluster) for change in rollback.changes],
+        "settled": [
+            {
+                **_change(change, cluster),
+                "beside": [
+                    {"value": plain(lane.value), **written_to_json(find(lane.id), cluster)} for lane in change.beside
+                ],
+            }
+            for change in rollback.settled
+        ],
         "kept": kept,
         "lost": [_change(change, cluster) for change in rollback.lost],
         "left": [{**written_to_json(added, cluster), "text": describe(added, cluster)} for added in rollback.left],
@@ -183,21 +193,33 @@ def _warn(told: dict[str, Any]) -> None:
     """Say what is not taken back, and why."""
     for change in told["kept"]:
         by = change["by"]
-        who = f", by {by['user']} on {by['machine']}#{by['seq']}" if by is not None else ""
+        who = f", {_by(by)}" if by is not None else ""
+        under = ", ".join(_said(change, value) for value in change["covered"])
+        again = f", and {under} is there again once that has gone back" if under else ""
         note(
             one_line(
                 f"kept: {_key(change)} at {change['level']} is {_text(change, 'now')}{who}; "
-                f"before that event it was {_text(change, 'then')}"
+                f"before that event it was {_text(change, 'then')}{again}"
             )
         )
     if told["kept"]:
         note("--force takes these back too")
+    for change in told["settled"]:
+        for lane in change["beside"]:
+            what = f"{_key(change)} at {change['level']}: {_said(change, lane['value'])}, {_by(lane)}"
+            note(one_line(f"stood beside it, and does not come back: {what}"))
     for change in told["lost"]:
         shown = one_line(f"{_key(change)} at {change['level']}")
         note(f"left out: the secret {shown}: its value of then is not here, or not for you")
     for event in told["left"]:
         what = one_line(f"{event['machine']}#{event['seq']} ({event['event'][:SHORT_ID_DIGITS]}): {event['text']}")
         note(f"not taken back, being no change of settings alone: {what}")
+
+
+def _by(written: dict[str, Any]) -> str:
+    why = f", {written['comment']!r}" if written["comment"] else ""
+    event = written["event"][:SHORT_ID_DIGITS]
+    return f"by {written['user']} on {written['machine']}#{written['seq']} at {written['time']}{why} (event {event})"
 
 
 def _key(change: dict[str, Any]) -> str:
@@ -209,16 +231,21 @@ def _then(change: dict[str, Any]) -> str:
     then = _text(change, "then")
     if then != _text(change, "now"):
         return then
-    beside = ", ".join(_json(lane["value"]) for lane in change["gone"])
-    return f"{then}, without {beside} beside it"
+    beside = ", ".join(_said(change, lane["value"]) for lane in change["gone"])
+    return f"{then}, without {beside} beside or under it"
 
 
 def _text(change: dict[str, Any], when: str) -> str:
-    if not change[f"set_{when}"]:
+    return _said(change, change[when])
+
+
+def _said(change: dict[str, Any], value: Any) -> str:
+    """Return a value of a register for people; of an element of a set, whether it is in it."""
+    if value is None:
         return "unset" if change["element"] is None else "not in it"
     if change["element"] is not None:
-        return "in it" if _json(change[when]) == "true" else "knocked out"
-    return _json(change[when])
+        return {"true": "in it", "false": "knocked out"}.get(_json(value), "not in it")
+    return _json(value)
 
 
 def _json(value: Any) -> str:

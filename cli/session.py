@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cluster_store import bootstrap
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from cluster_store.adapters.sqlite_reader import StoreReader
     from cluster_store.core.commands import Command
     from cluster_store.core.roles import Caller
+    from cluster_store.core.types import Level
+
+_Aimed = TypeVar("_Aimed", bound="Command")
 
 #: Names the store's folder where --store does not.
 STORE_VARIABLE = "CLUSTER_STORE"
@@ -38,8 +41,8 @@ class Session:
         """
         self.store = store
         self.as_json = as_json
-        #: The level that commands are about which name none, in a shell session: as an operator writes it.
-        self.mode: str | None = None
+        #: The level that commands are about which name none, in a shell session.
+        self.mode: Level | None = None
 
     def again(self) -> Session:
         """Return a session for another command of the same run."""
@@ -90,15 +93,19 @@ class Session:
 
     def submit(self, command: Command) -> dict[str, Any]:
         """Have a command carried out; return its result once it is durable. Raises ClusterStoreError."""
-        return bootstrap.submit(self.root, self.aimed(command))
+        return _warned(bootstrap.submit(self.root, self.aimed(command)))
 
     def change(self, command: Command, comment: str | None) -> dict[str, Any]:
         """Have a command carried out with a comment, or staged where there is none. Raises ClusterStoreError."""
         if comment is None:
-            return bootstrap.stage(self.root, self.aimed(command))
+            return _warned(bootstrap.stage(self.root, self.aimed(command)))
         import msgspec
 
         return self.submit(msgspec.structs.replace(command, comment=comment))
+
+    def commit(self, command: Command, revision: str) -> dict[str, Any]:
+        """Have a draft committed as it was looked at. Raises ClusterStoreError."""
+        return _warned(bootstrap.commit(self.root, command, revision))
 
     def draft(self) -> Draft:
         """Return what whoever is served has staged. Raises StoreError and its kin."""
@@ -115,13 +122,22 @@ class Session:
             note(error.describe())
             return 0
 
-    def aimed(self, command: Command) -> Command:
-        """Return a command that is about a level at the session's mode, where it names none and there is a mode."""
+    def aimed(self, command: _Aimed) -> _Aimed:
+        """Return a command that is about a level at the session's mode, where it names none and there is a mode.
+
+        Raises:
+            Refused: the owner of that level is gone.
+        """
         if self.mode is None or getattr(command, "level", "") is not None:
             return command
         import msgspec
 
-        return msgspec.structs.replace(command, level=self.mode)
+        from .modes import refuse_gone
+
+        with self.read() as store:
+            cluster = store.cluster()
+        refuse_gone(self.mode, cluster)
+        return msgspec.structs.replace(command, level=cluster.address(self.mode))
 
     def execute(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Have an operation done; somebody at a terminal is told how it goes on. Raises ClusterStoreError."""
@@ -176,6 +192,13 @@ class Session:
         else:
             note(f"{done}, event {result['event'][:SHORT_ID_DIGITS]}" if result["changed"] else unchanged)
         self.show({**result, **more})
+
+
+def _warned(result: dict[str, Any]) -> dict[str, Any]:
+    """Tell whoever changed something if this machine's changes reach nobody."""
+    if result.get("dismissed"):
+        note(result["dismissed"])
+    return result
 
 
 def print_json(document: Any) -> None:

@@ -112,3 +112,7 @@ def _carry_out(session: Session, command: OnKey, comment: str | None, done: str,
         f"{key}: {staged} at {level}",
         key=key,
     )
+    if until:
+        from .confirm import tell_unwatched
+
+        tell_unwatched(session)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import typer
 
 from cluster_store.core.errors import ClusterStoreError, Refused
 from cluster_store.core.naming import counted
-from cluster_store.core.registers import CLUSTER
+from cluster_store.core.registers import CLUSTER, machine_level
 from cluster_store.core.roles import ADMINISTRATOR
 
 from . import modes, prompts, questions
@@ -21,7 +21,7 @@ from .session import Session, note, say
 
 if TYPE_CHECKING:
     from cluster_store.core.cluster import Cluster
-    from cluster_store.core.types import MachineId
+    from cluster_store.core.types import Level, MachineId
 
 #: Words of the shell itself, and what they do.
 _OWN = {"help": "Show the commands, or what one of them takes.", "exit": "Leave."}
@@ -36,9 +36,12 @@ def shell(context: typer.Context) -> int:
     """
     session: Session = context.obj
     cluster, me = _look(session)
-    session.mode = modes.mode_of(modes.remembered(session.root, session.user), cluster, me)
+    session.mode = modes.beginning(session.root, session.user, cluster, me)
+    if cluster.name and session.mode != CLUSTER:
+        chosen = f"which 'clustermode' chose for {session.user} on this machine"
+        note(f"this shell begins in {modes.shown(session.mode, cluster)}, {chosen}")
     status = DONE
-    for line in _typed(session) if prompts.at_terminal() else sys.stdin:
+    for line in _typed(session) if prompts.at_terminal() else _given():
         try:
             words = shlex.split(line, comments=True)
         except ValueError as error:
@@ -93,7 +96,7 @@ def _switch(session: Session, name: str) -> None:
     cluster, me = _look(session)
     login = session.login
     role = login.role if login is not None else ADMINISTRATOR
-    switch = modes.switch_for(name, session.mode or modes.CLUSTER, cluster, me, role)
+    switch = modes.switch_for(name, session.mode or CLUSTER, cluster, me, role)
     if switch is None or not prompts.at_terminal():
         return
     try:
@@ -126,37 +129,52 @@ def _help(words: list[str], session: Session) -> int:
 def _look(session: Session) -> tuple[Cluster, MachineId]:
     """Return the cluster and this machine as they are now. Raises StoreError where there is no store."""
     with session.read() as store:
-        cluster, me = store.cluster(), store.me
-    if session.mode is not None:
-        try:
-            modes.checked(session.mode, cluster)
-        except ClusterStoreError:
-            # Its group was renamed or deleted, or this machine has joined or left a cluster.
-            session.mode = modes.mode_of(CLUSTER, cluster, me)
-    return cluster, me
+        return store.cluster(), store.me
 
 
-def waiting(session: Session) -> int:
-    """Return how many conflicts wait for somebody."""
-    from cluster_store.core.conflicts import conflicts
+class Inbox:
+    """How much waits for somebody: looked for in the whole store, so only when something has been written."""
 
-    with session.read() as store:
-        return len(conflicts(store))
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._records = -1
+        self._told: tuple[str, ...] = ()
+
+    def told(self, session: Session) -> tuple[str, ...]:
+        """Return the conflicts and the problems, counted."""
+        from .clustercheck import inbox_of
+
+        with session.read() as store, store.snapshot():
+            if store.count != self._records:
+                found = inbox_of(store)
+                counts = {"conflict": len(found.conflicts), "problem": len(found.problems)}
+                self._told = tuple(counted(count, what) for what, count in counts.items() if count)
+                self._records = store.count
+        return self._told
 
 
-def prompt_of(cluster: Cluster, me: MachineId, mode: str | None, conflicts: int = 0, staged: int = 0) -> str:
-    """Return the prompt: the mode, if this machine is detached, and how much is in conflict, staged or unconfirmed."""
+def prompt_of(cluster: Cluster, me: MachineId, mode: Level | None, inbox: Sequence[str] = (), staged: int = 0) -> str:
+    """Return the prompt: the mode, if this machine is detached, and what is open, staged or unconfirmed."""
+    mode = mode or (CLUSTER if cluster.name else machine_level(me))
     machine = cluster.machine_or_removed(me)
     name = machine.hostname if machine else me
     waiting = sum(timer.waits_for_a_person for timer in cluster.timers.standing)
     drafted = (f", {staged} staged" if staged else "") + (f", {waiting} to confirm" if waiting else "")
-    if not cluster.name:
+    gone = "" if modes.is_there(mode, cluster) else ", gone"
+    if not cluster.name and not gone:
         return f"{name}{drafted}> "
-    kind, _, owner = (mode or "cluster").partition(":")
-    shown = f"{kind.capitalize()} {owner or (cluster.name if kind == 'cluster' else name)}"
-    detached = f", {name} is detached" if machine is not None and machine.detached else ""
-    told = f", {counted(conflicts, 'conflict')}" if conflicts else ""
-    return f"({shown}{detached}{told}{drafted})> "
+    owner = modes.owner_of(mode, cluster) or cluster.name
+    shown = " ".join(filter(None, (mode.partition("/")[0].capitalize(), owner)))
+    which = "" if mode == machine_level(me) else f"{name} is "
+    detached = f", {which}detached" if machine is not None and machine.detached else ""
+    told = "".join(f", {one}" for one in inbox)
+    return f"({shown}{gone}{detached}{told}{drafted})> "
+
+
+def _given() -> Iterator[str]:
+    """Yield the lines of standard input. Bytes that are no text become what no command takes."""
+    for line in sys.stdin.buffer:
+        yield line.decode(errors="surrogateescape")
 
 
 def _typed(session: Session) -> Iterator[str]:
@@ -166,11 +184,12 @@ def _typed(session: Session) -> Iterator[str]:
     from prompt_toolkit.history import InMemoryHistory
 
     asking: PromptSession[str] = PromptSession(history=InMemoryHistory())
+    inbox = Inbox()
     note("'help' shows the commands, 'exit' leaves; the tab key completes.")
     while True:
         try:
             cluster, me = _look(session)
-            prompt = prompt_of(cluster, me, session.mode, waiting(session), session.staged)
+            prompt = prompt_of(cluster, me, session.mode, inbox.told(session), session.staged)
             completer = WordCompleter(_words(session, cluster), sentence=False, ignore_case=True, WORD=True)
         except ClusterStoreError as error:
             complain(error.message, error.hint)

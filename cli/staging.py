@@ -11,19 +11,22 @@ import typer
 from cluster_store import bootstrap
 from cluster_store.core.commands import CommitConfig, Staged
 from cluster_store.core.errors import NotFound, Refused
-from cluster_store.core.history import plain, read_event, written_to_json
+from cluster_store.core.history import describe, plain, read_event, written_to_json
 from cluster_store.core.naming import SHORT_ID_DIGITS, counted, excerpt, iso_time, one_line, show_level, show_path
 from cluster_store.core.registers import Registers, Standing, WriteValue, split_setting
 
 from . import prompts, rehearsal
-from .parameters import Comment, duration
+from .parameters import Comment, duration, lasting_text
 from .session import Session, note, say
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from cluster_store.adapters.sqlite_reader import StoreReader
     from cluster_store.core.cluster import Cluster
     from cluster_store.core.decide_commit import Changed, Preview
-    from cluster_store.core.types import Path
+    from cluster_store.core.state import Appended
+    from cluster_store.core.types import Path, RecordId
 
 _NOTHING = "nothing is staged"
 
@@ -52,11 +55,14 @@ def review(session: Session) -> Review:
         # Read once: each command looks at every register that it is about several times.
         registers = Standing(dict(store.under("")))
         found = preview(draft.staged, Context(registers, cluster, store.me, "", 0, Epoch("")))
+        lasting = {seen.path: one.command.lasts for one in draft.staged for seen in one.seen}
+        stood = {seen.path: {lane for lane, _ in seen.stood} for one in draft.staged for seen in one.seen}
+        ended = _ended(store, {one.path: stood[one.path] for one in found.changed if stood.get(one.path)})
         told = {
             "staged": len(draft.staged),
-            "changes": _changes(registers, cluster, found),
+            "changes": _changes(registers, cluster, found, lasting),
             **rehearsal.foresee(session, store, found.event),
-            "changed_since": [_three_values(store, cluster, one) for one in found.changed],
+            "changed_since": [_three_values(store, cluster, one, ended.get(one.path)) for one in found.changed],
             "refused": [
                 {"paths": [show_path(seen.path, cluster) for seen in one.seen], "why": error.message}
                 for one, error in found.refused
@@ -65,19 +71,30 @@ def review(session: Session) -> Review:
     return Review(draft.staged, draft.revision, found.renewed, told)
 
 
-def _changes(registers: Registers, cluster: Cluster, found: Preview) -> list[dict[str, Any]]:
+def _changes(
+    registers: Registers, cluster: Cluster, found: Preview, lasting: Mapping[Path, int | None]
+) -> list[dict[str, Any]]:
+    """Return what a draft changes; ``lasts``: after how many milliseconds that goes back by itself, None for never."""
     from cluster_store.core.comparison import Difference, to_json
     from cluster_store.core.rollback import best
 
     paths = [write.path for write in found.event.writes] if found.event else []
     return [
-        to_json(Difference(path, best(path, registers.standing(path)), best(path, found.after.standing(path))), cluster)
+        {
+            **to_json(
+                Difference(path, best(path, registers.standing(path)), best(path, found.after.standing(path))), cluster
+            ),
+            "lasts": lasting.get(path),
+        }
         for path in paths
     ]
 
 
-def _three_values(store: StoreReader, cluster: Cluster, one: Changed) -> dict[str, Any]:
-    """Return what stood when it was staged, what stands now, by whom, and what was staged; None is no value."""
+def _three_values(store: StoreReader, cluster: Cluster, one: Changed, ended: Appended | None) -> dict[str, Any]:
+    """Return what stood when it was staged, what stands now, by whom, and what was staged; None is no value.
+
+    ``ended`` is the event that took what stood away and put nothing in its place, such as a timer's; None for none.
+    """
     return {
         **_named(one.path, cluster),
         "stood": [plain(value) for value in one.stood],
@@ -85,9 +102,27 @@ def _three_values(store: StoreReader, cluster: Cluster, one: Changed) -> dict[st
             {"value": plain(lane.value), **written_to_json(read_event(store.event(lane.id)), cluster)}
             for lane in one.stands
         ],
+        "ended": {**written_to_json(ended, cluster), "text": describe(ended, cluster)} if ended is not None else None,
         "staged": plain(one.staged),
         "becomes": plain(one.becomes),
     }
+
+
+def _ended(store: StoreReader, stood: Mapping[Path, Collection[RecordId]]) -> dict[Path, Appended]:
+    """Return for registers the newest event that took away what stood there, where it put nothing in its place."""
+    ended = {}
+    open_ones = dict(stood)
+    # The log is read once, and no further back than what stood.
+    for event in map(read_event, store.events(newest_first=True)) if stood else ():
+        for write in () if event.void else event.record.envelope.writes:
+            if any(one in open_ones.get(write.path, ()) for one in write.replaced):
+                del open_ones[write.path]
+                if write.value is False:
+                    ended[write.path] = event
+        open_ones = {path: lanes for path, lanes in open_ones.items() if event.record.id not in lanes}
+        if not open_ones:
+            break
+    return ended
 
 
 def _named(path: Path, cluster: Cluster) -> dict[str, Any]:
@@ -139,7 +174,7 @@ def commit(
         _insist(session, changed, anyway=anyway)
     staged = found.renewed if changed else found.staged
     command = CommitConfig(staged=staged, confirm_within=window, comment=comment)
-    result = bootstrap.commit(session.root, command, found.revision)
+    result = session.commit(command, found.revision)
     rehearsal.summarise(rehearsal.Rehearsal({}, changes=True, told=found.told))
     until = iso_time(result["until"]) if result.get("until") else None
     why = f", {'to be confirmed before' if window else 'some of it until'} {until}" if until else ""
@@ -148,6 +183,10 @@ def commit(
         f"{counted(len(found.staged), 'staged change')} committed{why}",
         "all that was staged is so already; nothing is staged any more",
     )
+    if until is not None:
+        from .confirm import tell_unwatched
+
+        tell_unwatched(session)
 
 
 def _insist(session: Session, changed: list[dict[str, Any]], *, anyway: bool) -> None:
@@ -196,7 +235,7 @@ def _tell(told: dict[str, Any]) -> None:
         return
     changes = [one for one in told["changes"] if "key" in one]
     if changes:
-        rows = [[one_line(one["path"]), _either(one, "old"), _either(one, "new")] for one in changes]
+        rows = [[one_line(one["path"]), _either(one, "old"), _either(one, "new") + _for(one)] for one in changes]
         print_table(["what", "now", "staged"], rows)
         rehearsal.tell(told)
     else:
@@ -227,6 +266,10 @@ def _tell_changed(changed: list[dict[str, Any]]) -> None:
             why = f", {lane['comment']!r}" if lane["comment"] else ""
             event = lane["event"][:SHORT_ID_DIGITS]
             say(one_line(f"{one['path']} is {_word(one, lane['value'])} by {by}{why} (event {event})"))
+        if one["ended"] is not None:
+            lane = one["ended"]
+            by = f"by {lane['user']} on {lane['machine']}#{lane['seq']} at {lane['time']}"
+            say(one_line(f"{one['path']} went back {by}: {lane['text']} (event {lane['event'][:SHORT_ID_DIGITS]})"))
         if _text(one["becomes"]) != _text(one["staged"]):
             say(one_line(f"{one['path']} would become {_word(one, one['becomes'])} by now"))
 
@@ -243,6 +286,11 @@ def _tell_dropped(dropped: list[dict[str, Any]]) -> None:
 
 def _either(change: dict[str, Any], when: str) -> str:
     return _word(change, change[when] if change[f"set_{when}"] else None)
+
+
+def _for(change: dict[str, Any]) -> str:
+    """Return for how long a staged change is to count, empty where it stays."""
+    return f" for {lasting_text(change['lasts'])}" if change["lasts"] is not None else ""
 
 
 def _word(about: dict[str, Any], value: Any) -> str:

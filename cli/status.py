@@ -8,10 +8,10 @@ import typer
 
 from cluster_store import bootstrap
 from cluster_store.core.digest import digest, lanes_digest
-from cluster_store.core.naming import iso_time, one_line, show_removal
+from cluster_store.core.naming import counted, iso_time, show_removal
 
-from .clustercheck import NOBODY, deaf, inbox_of
-from .confirm import pending
+from .clustercheck import NOBODY, inbox_of, told_by
+from .confirm import pending, tell_pending
 from .session import Session
 from .tables import print_facts
 
@@ -22,8 +22,12 @@ def status(context: typer.Context) -> None:
     Two machines have the same digest exactly when their merged state is the same.
     """
     told = _status(context.obj)
-    words = {name.replace("_", " "): _word(fact) for name, fact in told.items()}
-    context.obj.show(told, lambda: print_facts(words))
+    context.obj.show(told, lambda: _tell(told))
+
+
+def _tell(told: dict[str, Any]) -> None:
+    print_facts({name.replace("_", " "): _word(fact) for name, fact in told.items()})
+    tell_pending(told["pending"])
 
 
 def _status(session: Session) -> dict[str, Any]:
@@ -49,7 +53,7 @@ def _status(session: Session) -> dict[str, Any]:
             "digest": digest(cluster, store),
             "lanes_digest": lanes_digest(store),
             "conflicts": len(found.conflicts),
-            "problems": len(found.problems) + len(deaf(daemon)),
+            "problems": len(found.problems) + len(told_by(daemon)),
             "detached": machine.detached is not None,
             "removed": show_removal(left, "this machine") if left is not None else None,
             "epoch": {"reason": machine.epoch_reason, "since": iso_time(machine.epoch_begun)},
@@ -67,7 +71,7 @@ def _status(session: Session) -> dict[str, Any]:
 
 def _word(fact: Any) -> str:
     if isinstance(fact, list):
-        return "; ".join(one_line(f"{one['text']} until {one['until']}") for one in fact) or "nothing"
+        return counted(len(fact), "change") if fact else "nothing"
     if isinstance(fact, dict):
         return " since ".join(filter(None, fact.values()))
     if isinstance(fact, bool):

@@ -77,17 +77,18 @@ def new(
     """
     keys = _read_keys(context, key or [], password_stdin=password_stdin)
     asked = password_stdin or (prompts.at_terminal() and (require_both or not keys))
-    password = bootstrap.hash_password(prompts.new_password(name, from_stdin=password_stdin)) if asked else ""
+    password = prompts.new_password(name, from_stdin=password_stdin) if asked else ""
     command = AddUser(
         name=name,
         role=role,
-        password=password,
+        password=bootstrap.hash_password(password) if password else "",
         keys=keys,
         both=require_both,
         salt=os.urandom(16),
         comment=comment,
     )
     context.obj.report(context.obj.submit(command), f"{name} may log in as {role}", user=name)
+    prompts.warn_of_short(password)
 
 
 def edit(
@@ -114,14 +115,12 @@ def edit(
     asked = [role, rename, require_both]
     if not keys and not remove_key and not password_stdin and all(one is None for one in asked):
         context.fail("say what to change; 'passwd' asks for another password")
-    password = None
-    if password_stdin:
-        password = bootstrap.hash_password(prompts.new_password(name, from_stdin=True))
+    password = prompts.new_password(name, from_stdin=True) if password_stdin else ""
     command = ChangeUser(
         user=name,
         rename=rename,
         role=role,
-        password=password,
+        password=bootstrap.hash_password(password) if password_stdin else None,
         add_keys=keys,
         remove_keys=tuple(remove_key or ()),
         both=require_both,
@@ -129,6 +128,7 @@ def edit(
         comment=comment,
     )
     context.obj.report(context.obj.submit(command), f"{name} is changed", user=rename or name)
+    prompts.warn_of_short(password)
 
 
 def delete(

@@ -13,11 +13,11 @@ from cluster_store.core.errors import NotFound
 from cluster_store.core.registers import Registers
 from cluster_store.core.types import MachineId
 
-from .session import Session
+from .session import Session, note
 
 if TYPE_CHECKING:
     from cluster_store.adapters.sqlite_reader import StoreReader
-    from cluster_store.core.past import Past
+    from cluster_store.core.past import Chosen, Past
 
 At = Annotated[
     str | None,
@@ -63,15 +63,31 @@ def past(store: StoreReader, at: str | None, known_by: str | None = None) -> Pas
         named = moment_of(at, store)
         event = read_event(store.event(named.event)) if named.event is not None else None
         moment = Moment(event, named.time)
-        if event is not None and machine in (None, store.me, event.record.envelope.machine):
+        if event is not None and machine in (None, event.record.envelope.machine):
             # What is behind it in the log is no part of what it came after.
             until = event.position
-    newest_first = map(read_event, store.events(until=until, newest_first=True))
-    found = past_of(newest_first, belongs(moment, machine, store.me), store.me, store.secret)
+    newest_first = store.events(until=until, newest_first=True)
+    chosen = belongs(moment, machine, store.me)
+    found = past_of(newest_first, chosen, store.me, store.secret)
     if not found.records:
         who = "nothing had happened" if known_by is None else f"{known_by} knew nothing"
         raise NotFound(f"{who} by {at}", "'cluster-store log' shows when the first event was")
+    if machine not in (None, store.me) and until is None:
+        _tell_bound(store, machine, chosen)
     return found
+
+
+def _tell_bound(store: StoreReader, machine: MachineId, chosen: Chosen) -> None:
+    """Say that another machine may have known more, and up to where it is known what it did."""
+    from cluster_store.core.history import read_event, read_sight
+    from cluster_store.core.naming import iso_time, one_line
+
+    rows = store.events(newest_first=True, machine=machine)
+    last = read_event(next(row for row in rows if chosen(row, read_sight(row)))).record.envelope
+    note(
+        f"{one_line(store.cluster().hostname(machine))} may have known more: this is what its own records prove that "
+        f"it had seen, up to #{last.seq} at {iso_time(last.time)}"
+    )
 
 
 def machine_in(shown: View, name: str | None) -> Machine:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from cluster_store import joining, leaving, previewing, timekeeping
-from cluster_store.adapters import local_socket, login_process, passwords, store_swap
+from cluster_store.adapters import heap, local_socket, login_process, passwords, store_swap
 from cluster_store.adapters.clock import boot, now
 from cluster_store.adapters.drafts import Drafts
 from cluster_store.adapters.keys import Keys
@@ -51,6 +51,8 @@ _AGAIN_S = 5.0
 _LEAVING_S = 60.0
 #: Operations that are about the cluster which whoever asks has before their eyes.
 _WRITING = ("submit", "stage", "commit")
+#: So many new records leave enough memory behind to be worth giving back. Between two looks at that, seconds.
+_MANY_RECORDS, _BETWEEN_LOOKS_S = 1000, 1.0
 #: Between two rounds of housekeeping, seconds.
 _HOUSEKEEPING_S = 3600.0
 
@@ -96,6 +98,7 @@ async def perform_once(
 
 async def serve(folder: StoreFolder, ready: Callable[[dict[str, Any]], None]) -> None:
     """Run the daemon until it is told to stop. The caller holds the store's lock."""
+    heap.keep_small()
     store_swap.complete(folder)
     keys = _load_keys(folder)
     host = Host(folder, keys, await _open(folder, keys))
@@ -108,7 +111,7 @@ async def serve(folder: StoreFolder, ready: Callable[[dict[str, Any]], None]) ->
             # What cannot be written yet is tried again while it serves.
             await timekeeping.carry_out(host.node)
         await host.go_online()
-        housekeeping = asyncio.create_task(host.keep_house())
+        housekeeping = asyncio.gather(host.keep_house(), host.keep_small())
         server = await local_socket.listen(folder.socket, host.answer, host.recognise)
         try:
             ready(host.about())
@@ -141,6 +144,8 @@ class Host:
         self._relocating = asyncio.Lock()
         #: Waits until this machine leaves its cluster, while it serves.
         self._following: asyncio.Task[None] | None = None
+        #: Waits until a peer shows that this machine was removed.
+        self._dismissing: asyncio.Task[None] | None = None
         #: Waits until another machine has changed where this one is to listen.
         self._moving: asyncio.Task[None] | None = None
         #: Takes back in time what was changed for a while.
@@ -172,6 +177,7 @@ class Host:
         self.service.deaf = listeners.deaf
         links.start()
         self._following = asyncio.create_task(self._follow_departure(links))
+        self._dismissing = asyncio.create_task(self._warn_of_dismissal())
         self._moving = asyncio.create_task(self._follow_places(listeners))
         self._watching = asyncio.create_task(self.logins.watch())
 
@@ -197,10 +203,10 @@ class Host:
             # Cut short while this machine leaves its cluster, it first goes on with whatever store is there.
             following.cancel()
             await asyncio.wait({following})
-        for task in (self._moving, self._timing, self._watching):
+        for task in (self._dismissing, self._moving, self._timing, self._watching):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
-        self._following = self._moving = self._timing = self._watching = None
+        self._following = self._dismissing = self._moving = self._timing = self._watching = None
         if self._listeners is not None:
             await self._listeners.close()
         self._listeners = None
@@ -232,6 +238,18 @@ class Host:
                 logger.warning("housekeeping was put off: %s", error.message)
             await asyncio.sleep(_HOUSEKEEPING_S)
 
+    async def keep_small(self) -> None:
+        """Give back the memory that taking in many records has left free."""
+        heap.give_back()
+        last = self.node.replica.state.position
+        while True:
+            await asyncio.sleep(_BETWEEN_LOOKS_S)
+            position = self.node.replica.state.position
+            # Where this machine has joined or left a cluster, it is another store's.
+            if abs(position - last) >= _MANY_RECORDS:
+                heap.give_back()
+                last = position
+
     # --- operations ------------------------------------------------------------------------------------
 
     def recognise(self, token: str) -> Caller:
@@ -245,13 +263,11 @@ class Host:
     ) -> dict[str, Any]:
         """Do an operation that somebody on this machine asks for. Raises ClusterStoreError."""
         roles.check_operation(operation, caller)
-        if operation == "submit":
-            with self.logins.answering(caller) if self.logins else contextlib.nullcontext():
-                return await self._submit(arguments, caller)
-        if operation == "stage":
-            return await self._drafting.stage(self.node, arguments, caller)
-        if operation == "commit":
-            return await self._drafting.commit(self.service, arguments, caller)
+        if operation in _WRITING:
+            result = await self._write(operation, arguments, caller)
+            # Where somebody removed this machine while it was away, whoever changes something must not think it known.
+            told = self.service.dismissed()
+            return result | ({"dismissed": told} if told else {})
         if operation == "unstage":
             return await self._drafting.clear(arguments, caller)
         if operation == "whoami":
@@ -268,6 +284,14 @@ class Host:
             async with self._joining:
                 return await self._join(arguments, progress)
         raise InvalidValue(f"there is no operation '{operation}'", "is the daemon of the same version as this program?")
+
+    async def _write(self, operation: str, arguments: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+        if operation == "stage":
+            return await self._drafting.stage(self.node, arguments, caller)
+        if operation == "commit":
+            return await self._drafting.commit(self.service, arguments, caller)
+        with self.logins.answering(caller) if self.logins else contextlib.nullcontext():
+            return await self._submit(arguments, caller)
 
     async def _submit(self, arguments: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
         """Carry out a command; one that moves this machine is refused where its new place cannot be had."""
@@ -371,6 +395,12 @@ class Host:
             self.service = Service(self.node, resolver=self.resolver)
             if online:
                 await self.go_online()
+
+    async def _warn_of_dismissal(self) -> None:
+        """Say once in the log that this machine was removed, as soon as a peer has shown it."""
+        service = self.service
+        await self.node.wait_for(lambda: service.dismissed() is not None)
+        logger.warning("%s", service.dismissed())
 
     # --- leaving a cluster -------------------------------------------------------------------------------
 

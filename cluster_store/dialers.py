@@ -11,17 +11,16 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Mapping
-from typing import Protocol
 
 from cluster_store.background import Background
 from cluster_store.core.overlay import FULL_MESH_MAX, STAND_IN_S, Overlay, Rings
 from cluster_store.core.types import MachineId
 from cluster_store.dialing import Dialing
+from cluster_store.moving import Moving
 from cluster_store.node import Node
-from cluster_store.open_link import OpenLink
+from cluster_store.open_link import Carrying, OpenLink
 from cluster_store.peer_status import PeerStatuses
-from cluster_store.ports import Link, Transport
+from cluster_store.ports import Transport
 
 logger = logging.getLogger("cluster_store")
 
@@ -43,20 +42,6 @@ _PARTED = ("detached", "removed", "not linked")
 _PARTING_S = 10.0
 
 
-class Carrying(Protocol):
-    """Whoever serves the links: dialled or taken, there is at most one to each peer."""
-
-    @property
-    def by_peer(self) -> Mapping[MachineId, OpenLink]:
-        """The link to each peer that has one."""
-
-    def carry(self, link: Link) -> OpenLink:
-        """Begin to serve a link that this machine dialled; it ends by itself."""
-
-    def close(self, link: int, state: str, reason: str) -> None:
-        """Close a link after what is queued, and remember why."""
-
-
 class Dialers:
     """One dialer for each member that this machine should be linked to."""
 
@@ -69,6 +54,7 @@ class Dialers:
         self._carrying = carrying
         self._statuses = statuses
         self._dialing = Dialing(transport, self._note_failure)
+        self._moving = Moving(node, me, carrying, self._dialing, self._dials)
         self._dialers: dict[MachineId, asyncio.Task[None]] = {}
         #: Dialers of machines that are no members any more, or not needed, while their links end.
         self._parting = Background("dialling")
@@ -93,7 +79,7 @@ class Dialers:
         self._dialers.clear()
         for task in tasks:
             task.cancel()
-        return [*tasks, *self._parting.stop(), *self._dialing.stop()]
+        return [*tasks, *self._moving.stop(), *self._parting.stop(), *self._dialing.stop()]
 
     # --- what others tell of -------------------------------------------------------------------------
 
@@ -103,10 +89,13 @@ class Dialers:
             self._dial_members()
             for machine in self._dialers:
                 self._wake[machine].set()
+            self._moving.look()
 
     def reached(self, machine: MachineId) -> None:
         """Take note that a link to a peer is up and greeted, whoever dialled."""
         self._overlay.reached(machine)
+        if self._started:
+            self._moving.look()
 
     def lost(self, opened: OpenLink) -> None:
         """Take note that a link has ended: one that worked and is wanted back is dialled again at once."""
@@ -218,10 +207,10 @@ class Dialers:
         """Dial a member until its link ends; say whether it lasted, so that a refusal is not retried in a rush."""
         cluster = self._node.replica.cluster
         member = cluster.machines.get(machine)
-        link = await self._dialing.dial(member, cluster) if member is not None else None
-        if link is None:
+        dialled = await self._dialing.dial(member, cluster) if member is not None else None
+        if dialled is None:
             return False
-        opened = self._carrying.carry(link)
+        opened = self._carrying.carry(*dialled)
         # Not until all of it has ended: one that another link has replaced, or whose peer is silent, may take its time.
         await opened.left.wait()
         return _lasted(opened)
@@ -232,6 +221,9 @@ class Dialers:
         missed = machine in self._dialers and machine not in self._carrying.by_peer and not self._rests(machine)
         if missed and self._overlay.failed(machine, begun, now, chance):
             self._dial_members()
+
+    def _dials(self, machine: MachineId) -> bool:
+        return machine in self._dialers and not self._rests(machine)
 
     def _rests(self, machine: MachineId) -> bool:
         """Say whether a peer is to be dialled now and then only."""

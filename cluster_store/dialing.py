@@ -28,11 +28,11 @@ class Dialing:
         self._turns: dict[MachineId, int] = {}
         self._late = Background("closing a link that came too late")
 
-    async def dial(self, member: Machine, cluster: Cluster) -> Link | None:
-        """Return a link to a member, or None where there is none to be had; why, ``failed`` has been told."""
+    async def dial(self, member: Machine, cluster: Cluster) -> tuple[Link, PeerAddress] | None:
+        """Return a link to a member and where it was found, or None if nowhere; why, ``failed`` has been told."""
         address = address_of(member, cluster)
         try:
-            return await self._connect(address)
+            return await self.connect(address), address
         except Malformed as error:
             # What is on record for it is no address or no key: any member can have written it.
             self._failed(member.id, "unreachable", error.message)
@@ -42,8 +42,9 @@ class Dialing:
             other = self._other_port(member, address.port)
             if error.state != "unreachable" or other is None:
                 return None
+            elsewhere = replace(address, port=other)
             try:
-                return await self._connect(replace(address, port=other))
+                return await self.connect(elsewhere), elsewhere
             except LinkError:
                 return None  # why the port on record does not answer says more
 
@@ -51,7 +52,7 @@ class Dialing:
         """Leave what came too late to itself; return what may take a while to end."""
         return self._late.stop()
 
-    async def _connect(self, address: PeerAddress) -> Link:
+    async def connect(self, address: PeerAddress) -> Link:
         """Dial as ``Transport.dial`` says, but not for ever: whatever may hang in a transport, the dialer goes on."""
         dialling = asyncio.create_task(self._transport.dial(address))
         try:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+import logging
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from cluster_store.core import public_keys
 from cluster_store.core.cluster import User
 from cluster_store.core.errors import ClusterStoreError
+from cluster_store.core.naming import one_line
 from cluster_store.core.types import MachineId
 from cluster_store.links import Links
 from cluster_store.node import Node
@@ -21,6 +23,12 @@ _FREE_FAILURES = 2
 _DELAY_MAX_S = 10.0
 #: Places remembered; the one longest quiet is forgotten first.
 _PLACES_MAX = 1024
+#: Strangers told of in the log within so many milliseconds: a flood of them must not fill a disk.
+_STRANGERS_TOLD, _STRANGERS_WITHIN_MS = 10, 60_000
+#: Announced machines named in one sentence.
+_NAMED_MAX = 8
+
+logger = logging.getLogger("cluster_store")
 
 #: (hash, password) -> whether they match. Takes its time: argon2id is meant to.
 Verify = Callable[[str, str], Awaitable[bool]]
@@ -47,6 +55,8 @@ class Doorkeeper:
         self._answer = answer
         self._converse = converse or _no_command_line
         self._failures: OrderedDict[tuple[str, str], int] = OrderedDict()
+        #: When strangers were told of, milliseconds.
+        self._strangers: deque[int] = deque(maxlen=_STRANGERS_TOLD)
 
     def machine_for_key(self, client_key: str) -> MachineId | None:
         """See ``Gatekeeper``."""
@@ -61,6 +71,23 @@ class Doorkeeper:
         """See ``Gatekeeper``."""
         announced = self._node.replica.cluster.announced.values()
         return next((one.hostname for one in announced if one.key == client_key), None)
+
+    def on_stranger(self, client_key: str, source: str) -> None:
+        """See ``Gatekeeper``. Told in the log: who announces a machine with another one's key is to find that there."""
+        now = self._node.now()
+        if len(self._strangers) == _STRANGERS_TOLD and now - self._strangers[0] < _STRANGERS_WITHIN_MS:
+            return
+        self._strangers.append(now)
+        announced = list(self._node.replica.cluster.announced.values())
+        known = [f"{one.hostname} with {_fingerprint(one.key)}" for one in announced[:_NAMED_MAX]]
+        known += [f"{len(announced) - _NAMED_MAX} more"] * (len(announced) > _NAMED_MAX)
+        logger.warning(
+            "a machine at %s was not let in over CCS: its key %s is no member's that is known here, and not announced; "
+            "announced: %s",
+            source,
+            _fingerprint(client_key),
+            one_line(", ".join(known)) or "nobody",
+        )
 
     def person(self, user: str) -> User | None:
         """See ``Gatekeeper``. A name that two users have lets nobody in until that is settled."""
@@ -112,3 +139,8 @@ class Doorkeeper:
             return {"result": await self._answer(person.name if person else user, request)}
         except ClusterStoreError as error:
             return {"error": {"message": error.message, "hint": error.hint}}
+
+
+def _fingerprint(line: str) -> str:
+    keys = public_keys.of_lines((line,))
+    return keys[0].fingerprint if keys else "that is none"

@@ -108,15 +108,11 @@ def _explained(refused: LinkError, invitation: Invitation) -> LinkError:
     if refused.state == "authentication failed" and invitation.ccs:
         return LinkError(
             refused.state,
-            f"{refused.message}: it is not announced there, or that is not the CCS port",
-            "'clusterconfig prepjoin print' here shows what to give on a member",
+            f"{refused.message}: its key is not announced there",
+            "compare 'clusterconfig prepjoin print' here with 'clusterconfig prepjoin list' there",
         )
     if refused.state == "authentication failed":
-        return LinkError(
-            refused.state,
-            refused.message,
-            "check the user name and the password, and that this is the SSH port: on the CCS port nobody logs in",
-        )
+        return LinkError(refused.state, refused.message, "check the user name and the password")
     if refused.state == "dropped":
         return LinkError(
             refused.state,

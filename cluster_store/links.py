@@ -1,8 +1,8 @@
 """The links to the other members: which of two to one peer stays, what its peer says, and how it ends.
 
-Of two links to one peer that came up at the same time, the one dialled by the machine with the lower id stays; a link
-that comes in much later replaces the one before, because whoever dials again has lost it. Whom a machine dials, and
-when, is for its dialers.
+Of two links to one peer that came up at the same time, the one dialled by the machine with the lower id stays; one that
+comes up much later replaces the one before as soon as it has greeted, because whoever dials again has lost that, or
+moves it. Whom a machine dials, and when, is for its dialers.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from cluster_store.core.errors import ClusterStoreError, LinkError, Malformed
 from cluster_store.core.limits import PEER_PATIENCE_S, REASON_CHARS_MAX
 from cluster_store.core.naming import one_line
 from cluster_store.core.sync import Session
-from cluster_store.core.types import MachineId
+from cluster_store.core.types import Epoch, MachineId
 from cluster_store.dialers import Dialers
+from cluster_store.dialing import address_of
 from cluster_store.node import Node
 from cluster_store.open_link import OpenLink
 from cluster_store.peer_status import PeerStatuses
-from cluster_store.ports import Link, Transport
+from cluster_store.ports import Link, PeerAddress, Transport
 
 logger = logging.getLogger("cluster_store")
 
 #: Two links that came up within this many seconds were dialled at the same time.
 _SIMULTANEOUS_S = 5.0
+#: How a link ends whose peer is refused for what it is.
+_REFUSALS = frozenset(("detached", "other cluster", "removed", "version differs"))
 #: Words of connstatus in which a peer may say why it ends a link.
-_FAREWELLS = frozenset(
-    ("authentication failed", "connecting", "detached", "dropped", "other cluster", "removed", "version differs")
-)
+_FAREWELLS = _REFUSALS | {"authentication failed", "connecting", "dropped"}
 
 
 class Links:
@@ -91,23 +92,31 @@ class Links:
 
     async def serve(self, link: Link, *, dialled: bool) -> None:
         """Carry a link to a member until it ends."""
-        await self._serve(self._opened(link, dialled=dialled))
+        cluster = self._node.replica.cluster
+        member = cluster.machines.get(link.peer)
+        aim = None if member is None else address_of(member, cluster)
+        await self._serve(self._opened(link, aim, dialled=dialled))
 
-    def carry(self, link: Link) -> OpenLink:
+    def carry(self, link: Link, aim: PeerAddress) -> OpenLink:
         """See ``Carrying``."""
-        opened = self._opened(link, dialled=True)
+        opened = self._opened(link, aim, dialled=True)
         self._serving.spawn(self._serve(opened))
         return opened
 
-    def _opened(self, link: Link, *, dialled: bool) -> OpenLink:
-        return OpenLink(next(self._numbers), link, dialled=dialled, since=asyncio.get_running_loop().time())
+    def _opened(self, link: Link, aim: PeerAddress | None, *, dialled: bool) -> OpenLink:
+        now = asyncio.get_running_loop().time()
+        return OpenLink(next(self._numbers), link, dialled=dialled, since=now, aim=aim)
 
     async def _serve(self, opened: OpenLink) -> None:
-        link = opened.link
-        if not self._take_place(opened):
+        link, before = opened.link, self.by_peer.get(opened.link.peer)
+        if before is not None and not self._outdoes(opened, before):
             opened.left.set()
             await link.close()
             return
+        self._open[opened.number] = opened
+        if before is None:
+            self.by_peer[link.peer] = opened
+            self.status.note(link.peer, "connecting", "")
         sender = asyncio.create_task(opened.send_queued())
         watcher = asyncio.create_task(opened.watch(lambda: self._debt(opened), self.patience))
         try:
@@ -124,31 +133,50 @@ class Links:
             sender.cancel()
             watcher.cancel()
             self._open.pop(opened.number, None)
-            if self.by_peer.get(link.peer) is opened:
-                del self.by_peer[link.peer]
-                self.status.note(link.peer, opened.state, opened.reason)
+            before = self.by_peer.get(link.peer)
+            if before is opened:
+                self._left(opened)
+            elif before is not None and opened.state in _REFUSALS:
+                # What the peer is refused for now goes for the link from before as well.
+                self.close(before.number, opened.state, opened.reason)
             opened.left.set()
             await self._node.feed(LinkDown(opened.number))
             await self._node.notify()
             self._dialers.lost(opened)
             await link.close()
 
-    def _take_place(self, opened: OpenLink) -> bool:
-        """Make a link the one to its peer, unless the one that is there has the better right."""
+    def _left(self, opened: OpenLink) -> None:
+        """Give up a link's place, to one that is about to greet if there is one."""
         peer = opened.link.peer
-        before = self.by_peer.get(peer)
-        if before is not None:
-            simultaneous = opened.since - before.since < _SIMULTANEOUS_S and opened.dialled != before.dialled
-            lower_dialled = opened.dialled == (self._me < peer)
-            if simultaneous and not lower_dialled:
-                return False
-            self.by_peer.pop(peer)
+        heirs = [other for other in self._open.values() if other.link.peer == peer and not other.closing]
+        if heirs:
+            self.by_peer[peer] = heirs[0]
+        else:
+            del self.by_peer[peer]
+            self.status.note(peer, opened.state, opened.reason)
+
+    def _outdoes(self, opened: OpenLink, before: OpenLink) -> bool:
+        """Say whether a link has a better right to its peer than one from before: the same at both ends."""
+        if opened.dialled != before.dialled and abs(opened.since - before.since) < _SIMULTANEOUS_S:
+            return opened.dialled == (self._me < opened.link.peer)
+        return opened.since >= before.since
+
+    def _greeted(self, opened: OpenLink) -> None:
+        """Make a link whose peer was not refused the one to it. Only now does the one from before end."""
+        peer, session = opened.link.peer, self._node.replica.sessions.get(opened.number)
+        if opened.closing or session is None or session.hello is None:
+            return
+        before = self.by_peer.get(peer, opened)
+        if before is not opened and not self._outdoes(opened, before):
+            self.close(opened.number, "dropped", "there is another link, dialled at the same time")
+            return
+        self.by_peer[peer] = opened
+        if before is not opened:
             before.left.set()
             self.close(before.number, "dropped", "replaced by a newer link")
-        self._open[opened.number] = opened
-        self.by_peer[peer] = opened
-        self.status.note(peer, "connecting", "")
-        return True
+        self.status.note(peer, "connected", "")
+        self._dialers.reached(peer)
+        self._heard[peer] = session
 
     async def _receive(self, opened: OpenLink) -> None:
         peer = opened.link.peer
@@ -158,7 +186,6 @@ class Links:
             self.status[peer].last_contact = now
             if isinstance(message, Hello):
                 self.status[peer].skew = message.time - now
-                self.status.note(peer, "connected", "")
             elif isinstance(message, Bye) and message.state not in _FAREWELLS:
                 message = Bye("dropped", message.reason)
             if opened.closing:
@@ -167,9 +194,8 @@ class Links:
                 await self._node.receive(opened.number, message)
             else:
                 await self._node.feed(Received(opened.number, message, now))
-            if isinstance(message, Hello) and self.linked(peer):
-                self._dialers.reached(peer)
-                self._heard[peer] = self._node.replica.sessions[opened.number]
+            if isinstance(message, Hello):
+                self._greeted(opened)
             await self._node.notify()
 
     def _debt(self, opened: OpenLink) -> object:
@@ -211,6 +237,18 @@ class Links:
         """Return the same by what a peer without a link said and acknowledged last, None where it never did."""
         session, state = self._heard.get(machine), self._node.replica.state
         return None if session is None else (session.behind(state), session.ahead(state))
+
+    def astray(self, machine: MachineId) -> str:
+        """Return why the link to a peer is not where the record says, ``""`` where it is, or is to be soon."""
+        cluster = self._node.replica.cluster
+        opened, member = self.by_peer.get(machine), cluster.machines.get(machine)
+        known = opened is not None and member is not None and opened.aim != address_of(member, cluster)
+        return opened.stays if opened is not None and known else ""
+
+    def heard_of(self, machine: MachineId) -> dict[MachineId, dict[Epoch, int]]:
+        """Return, for each peer that was heard, the newest record that it has of each of a machine's feeds."""
+        state = self._node.replica.state
+        return {peer: session.holds(machine, state) for peer, session in self._heard.items()}
 
     @property
     def open_peers(self) -> list[MachineId]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from cluster_store.core import wire
 from cluster_store.core.effects import Message
 from cluster_store.core.errors import ClusterStoreError, LinkError
 from cluster_store.core.limits import OUTBOX_MESSAGES_MAX
-from cluster_store.ports import Link
+from cluster_store.core.types import MachineId
+from cluster_store.ports import Link, PeerAddress
 
 logger = logging.getLogger("cluster_store")
 
@@ -27,16 +29,20 @@ class OpenLink:
         link: the connection.
         dialled: whether this machine dialled.
         since: when it came up, by the event loop's clock.
+        aim: what was dialled; where the peer dialled, what was on record for it then; None where nothing was.
+        stays: why the link could not move to what is on record by now, ``""`` while nothing keeps it.
         state: how it ends, in a word of connstatus; ``reason``: the same in a sentence.
         closing: whether its end was decided here; what the peer says from then on counts for nothing.
         left: set once it is not the link to its peer any more, though its end may take a while.
     """
 
-    def __init__(self, number: int, link: Link, *, dialled: bool, since: float) -> None:
+    def __init__(self, number: int, link: Link, *, dialled: bool, since: float, aim: PeerAddress | None) -> None:
         self.number = number
         self.link = link
         self.dialled = dialled
         self.since = since
+        self.aim = aim
+        self.stays = ""
         self.state = "dropped"
         self.reason = "the link ended"
         self.closing = False
@@ -104,3 +110,17 @@ class OpenLink:
             except TimeoutError:
                 continue
         await self.link.close()
+
+
+class Carrying(Protocol):
+    """Whoever serves the links: dialled or taken, there is at most one to each peer."""
+
+    @property
+    def by_peer(self) -> Mapping[MachineId, OpenLink]:
+        """The link to each peer that has one."""
+
+    def carry(self, link: Link, aim: PeerAddress) -> OpenLink:
+        """Begin to serve a link that this machine dialled, and where it did; it ends by itself."""
+
+    def close(self, link: int, state: str, reason: str) -> None:
+        """Close a link after what is queued, and remember why."""

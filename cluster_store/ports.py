@@ -180,6 +180,12 @@ class Gatekeeper(Protocol):
     def announced_for_key(self, client_key: str) -> str | None:
         """Return the hostname of the machine that was announced with this OpenSSH public key line, or None."""
 
+    def on_stranger(self, client_key: str, source: str) -> None:
+        """Hear that a machine was not let in where only machines are: this OpenSSH public key line is not known.
+
+        It is neither pinned nor announced. ``source`` is the peer's address.
+        """
+
     async def check_password(self, user: str, password: str, source: str) -> bool:
         """Say whether a person may log in. ``source`` is the peer's address; failures are slowed down by the node."""
 

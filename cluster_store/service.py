@@ -18,7 +18,7 @@ from cluster_store.core.decide import decide
 from cluster_store.core.decide_communication import check_announced
 from cluster_store.core.decision import Context
 from cluster_store.core.errors import InvalidValue, Refused
-from cluster_store.core.naming import iso_time, show_removal
+from cluster_store.core.naming import iso_time, one_line, show_removal
 from cluster_store.core.records import machine_id
 from cluster_store.core.requirements import is_address
 from cluster_store.core.roles import Caller
@@ -35,6 +35,10 @@ from cluster_store.previewing import levels_of, offer
 
 #: Why an epoch begins that an operator should hear of for as long as it lasts.
 _MENDED = ("restored", "repaired")
+#: What is said of the others on a machine that was removed: its own row says by whom and when.
+_OWN_ROW = "this machine was removed"
+#: What becomes of changes on a machine that was removed.
+_UNHEARD = "until then, what is changed here reaches no member that knows of it"
 #: How long it is told that a machine was seen to run twice, milliseconds.
 _TWICE_MS = 600_000
 #: Called with a sentence while a long operation goes on.
@@ -173,10 +177,21 @@ class Service:
             "serving": self.links is not None,
             "waiting": dict(self.node.replica.waiting),
             "removed": self._removed(),
+            "dismissed": self.dismissed(),
             "deaf": "; ".join(deafness(self.deaf)) or None,
+            "astray": self._astray(),
             "twin": self._twin(),
             "reached": dict(self.node.replica.reached),
+            # What peers have of this machine's own feeds, and how many records of any they have that are not here.
+            "heard": {
+                peer: {"own": own, "behind": self._behind(peer)}
+                for peer, own in (self.links.heard_of(self.me.id) if self.links else {}).items()
+            },
         }
+
+    def _behind(self, peer: MachineId) -> int:
+        progress = self.links.progress_when_last_heard(peer) if self.links else None
+        return progress[0] if progress else 0
 
     def _twin(self) -> str | None:
         seen = self.node.replica.twins.seen
@@ -190,8 +205,23 @@ class Service:
 
     def _shown(self) -> str | None:
         """Return who removed this machine when, by a sealed record that a peer has shown, and what to do about it."""
-        shown = self.node.replica.dismissals.shown
-        return None if shown is None else f"{show_removal(shown)}; {_alone(self.me)}"
+        dismissals, cluster = self.node.replica.dismissals, self.node.replica.cluster
+        if dismissals.shown is None:
+            return None
+        told = show_removal(dismissals.shown)
+        remover = cluster.removed.get(dismissals.author)
+        if remover is not None:
+            name = one_line(remover.hostname)
+            told += (
+                f", by a record of {name}, a machine that was itself removed here ({show_removal(remover)}), of which "
+                f"others have not heard: give 'clusterconfig removemachine {name}' on another member too"
+            )
+        return f"{told}; {_alone(self.me)}"
+
+    def dismissed(self) -> str | None:
+        """Return that this machine's changes reach nobody, and why, where a peer has shown that; else None."""
+        shown = self._shown()
+        return None if shown is None or departure_of(self.node) is not None else f"{shown}; {_UNHEARD}"
 
     def connstatus(self) -> dict[str, Any]:
         """Return the state of the link to every member, in the words of connstatus."""
@@ -234,13 +264,13 @@ class Service:
             facts |= {"reason": "no daemon runs here: start it with 'cluster-store serve'"}
         if self.links is not None and self.links.spares(machine):
             facts |= {"state": "not linked", "reason": "no link is needed: others pass on its records"}
-        if facts["state"] == "removed":
-            facts["reason"] += f"; {_alone(self.me)}"
+        if facts["state"] == "removed" and self._shown() is not None:
+            facts["reason"] = _OWN_ROW
         if facts["state"] != "removed" or departure_of(self.node) is not None:
             facts |= self._ruled(member)
         facts["relayed_through"] = self._relay(machine, facts["state"])
         facts["version"] = member.version
-        facts["address"] = self._address(member)
+        facts |= self._place(member)
         facts["epoch"] = {"reason": member.epoch_reason, "since": iso(member.epoch_begun)}
         if member.epoch_reason in _MENDED and not facts["reason"]:
             facts["reason"] = f"its store was {member.epoch_reason} at {iso(member.epoch_begun)}"
@@ -259,16 +289,34 @@ class Service:
             return None
         return replica.cluster.hostname(relay)
 
-    def _address(self, member: Machine) -> str:
+    def _place(self, member: Machine) -> dict[str, Any]:
+        """Return where a link leads, who dialled, and why it is not where the record says."""
         address = address_of(member, self.node.replica.cluster)
-        return host_port(address.host, address.port)
+        recorded = host_port(address.host, address.port)
+        facts: dict[str, Any] = {"address": recorded, "recorded_address": recorded, "dialled_by": None}
+        opened = self.links.by_peer.get(member.id) if self.links is not None else None
+        if self.links is None or opened is None:
+            return facts
+        where = opened.link.where
+        facts |= {"address": where, "dialled_by": (self.me if opened.dialled else member).hostname}
+        if why := self.links.astray(member.id):
+            facts["reason"] = f"{'at' if opened.dialled else 'from'} {where}; {why}"
+        return facts
+
+    def _astray(self) -> str | None:
+        """Return which links are not where the record says, and why; None where all are."""
+        if self.links is None:
+            return None
+        members = self.node.replica.cluster.machines.values()
+        told = [(member.hostname, self.links.astray(member.id)) for member in members]
+        return "; ".join(f"the link with {name} stays where it was: {why}" for name, why in told if why) or None
 
     def _ruled(self, member: Machine) -> dict[str, Any]:
         """Return what the registers say of a link: they have the last word."""
         me, left = self.me, departure_of(self.node)
         facts: dict[str, Any] = {"behind": 0, "ahead": 0} if member.id == me.id else {}
         if left is not None:
-            facts |= {"state": "removed", "reason": sentence(left)}
+            facts |= {"state": "removed", "reason": sentence(left) if member.id == me.id else _OWN_ROW}
         elif member.id == me.id and (shown := self._shown()):
             facts |= {"state": "removed", "reason": shown}
         elif member.detached:

@@ -23,7 +23,7 @@ from cluster_store.core.registers import Secret, Standing
 from cluster_store.core.replay import Replay, document_contents
 from cluster_store.core.rules import read
 from cluster_store.core.state import State
-from cluster_store.core.types import MachineId, Path, RecordId
+from cluster_store.core.types import Epoch, MachineId, Path, RecordId
 
 #: Called with what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
@@ -43,6 +43,9 @@ class Audited(Protocol):
 
     def authors(self) -> Mapping[int, MachineId]:
         """Return what the store says of who wrote each line."""
+
+    def ends(self) -> Mapping[int, int]:
+        """Return what the store says of the number of each line's newest record."""
 
     def rows(self) -> Iterator[tuple[Row, object]]:
         """Yield the log's rows in the order of their positions, each with why it is void."""
@@ -77,6 +80,8 @@ class Report(msgspec.Struct):
     bad: set[int] = set()
     #: What the machines are called, as far as the sound records tell.
     hostnames: dict[MachineId, str] = {}
+    #: Of each epoch of this machine, the number of its newest record.
+    own: dict[Epoch, int] = {}
 
     @property
     def found(self) -> int:
@@ -98,6 +103,23 @@ class Report(msgspec.Struct):
                 self.faults.append(fault)
             else:
                 self.untold[fault.kind] = self.untold.get(fault.kind, 0) + 1
+
+    def compare(self, peer: str, told: Mapping[Epoch, int]) -> None:
+        """Take in what a peer has of this machine's own feeds: it can have nothing that this machine had not.
+
+        Args:
+            peer: what it is called.
+            told: of each epoch, the number of the newest record that it has.
+        """
+        for epoch, seq in told.items():
+            newest = self.own.get(epoch, 0)
+            if seq > newest:
+                lost = _numbers(newest + 1, seq)
+                text = (
+                    f"{one_line(peer)} has {lost} of this machine's own feed, and this store has not: its tail was cut "
+                    "off, or it was put back from an earlier copy"
+                )
+                self.add([Fault(kind="log", text=text, seq=newest + 1)])
 
     def name(self, fault: Fault) -> str:
         """Return what a finding is about, as people speak of it; ``""`` where it is no record."""
@@ -129,9 +151,17 @@ def verify(store: Audited, *, every_signature: bool = False, progress: Progress 
 
     Args:
         store: seen as it is at one moment.
-        every_signature: check every seal, and not only the last one of each line, which vouches for those before.
+        every_signature: check every seal, and not only the last one of each line, which vouches for those before
+            while its chain is whole. Once a record is bad, every seal is checked, so that the first bad one is named.
         progress: told how far it is.
     """
+    report = _verified(store, progress, every_signature=every_signature)
+    if report.bad and not every_signature:
+        return _verified(store, progress, every_signature=True)
+    return report
+
+
+def _verified(store: Audited, progress: Progress, *, every_signature: bool) -> Report:
     report = Report()
     progress("pages", 0, 0)
     try:
@@ -196,6 +226,30 @@ class _Audit:
         report.signatures = chain.signatures
         self._fold.settle()
         report.hostnames = _hostnames(self._fold.state)
+        report.add(self._lost(chain))
+
+    def _lost(self, chain: Chain) -> Iterator[Fault]:
+        """Name the records at the end of each line that the store says it has, and has not."""
+        report, ends = self._report, chain.ends
+        for machine, epoch, seq in ends.values():
+            if machine == self._meta.me:
+                report.own[epoch] = max(seq, report.own.get(epoch, 0))
+        if report.bad and report.records >= self._meta.count:
+            return  # which row stands for which record is in doubt, and none is missing at the end
+        authors = self._authors()
+        for line, said in self._said().items():
+            machine, _, seq = ends.get(line, (authors.get(line, MachineId("")), "", 0))
+            if said > seq:
+                who = one_line(report.hostnames.get(machine, machine)) or "?"
+                lost = _numbers(seq + 1, said) if line in ends else f"what it wrote up to #{said}"
+                text = f"lost at the end: {lost} of {who}, which the table of lines tells of"
+                yield Fault(kind="log", text=text, machine=machine, seq=seq + 1)
+
+    def _said(self) -> Mapping[int, int]:
+        try:
+            return self._store.ends()
+        except StoreError:
+            return {}  # the comparison of the tables will tell
 
     def _authors(self) -> Mapping[int, MachineId]:
         try:
@@ -263,6 +317,10 @@ class _Audit:
             return "" if list(document.heads()) == heads else "has a history that is not what its records make"
         except (EngineError, StoreError) as error:
             return f"cannot be read: {one_line(error.message)}"
+
+
+def _numbers(first: int, last: int) -> str:
+    return f"#{first}" if first == last else f"#{first} to #{last}"
 
 
 def _fault_of(record: Record, row: Row, text: str) -> Fault:

@@ -101,6 +101,7 @@ SHELL_ORDER = (
     "peer_status",
     "background",
     "dialing",
+    "moving",
     "dialers",
     "links",
     "gatekeeper",

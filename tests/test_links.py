@@ -10,8 +10,9 @@ import pytest
 import pytest_asyncio
 
 from cluster_store import dialers, dialing, joining
+from cluster_store.adapters.keys import Keys
 from cluster_store.adapters.memory_log import MemoryLog
-from cluster_store.adapters.memory_transport import MemoryNetwork
+from cluster_store.adapters.memory_transport import MemoryNetwork, MemoryTransport
 from cluster_store.core import commands
 from cluster_store.core.errors import LinkError, Refused
 from cluster_store.core.registers import CLUSTER, setting_path
@@ -140,6 +141,9 @@ async def test_a_machine_that_was_away_is_told_of_its_removal_and_nothing_else(t
     assert told.endswith("'clusterconfig removemachine c' here makes it stand alone, with the settings that it has")
     rows = {row["hostname"]: row for row in trio.c.service.connstatus()["machines"]}
     assert [rows[name]["state"] for name in ("a", "b", "c")] == ["removed"] * 3
+    # By whom and when is said once.
+    assert rows["c"]["reason"] == told
+    assert [rows[name]["reason"] for name in ("a", "b")] == ["this machine was removed"] * 2
     assert departure_of(trio.c.node) is None
     await trio.c.command(commands.RemoveMachines(machines=("c",)))
     assert departure_of(trio.c.node) is not None
@@ -385,6 +389,79 @@ async def test_a_machine_that_was_away_while_the_ports_changed_finds_its_way_bac
     await away.has("meanwhile", "1")
     assert away.node.replica.cluster.over == over
     await wait_until_async(trio.equal)
+
+
+async def test_whoever_is_removed_by_a_machine_it_removed_is_told_so(trio: Trio) -> None:
+    """A stolen machine strikes back through a member that had not heard: it must be removed there too."""
+    a, b, c = trio.sites
+    await b.end()
+    await c.end()
+    assert a.service.dismissed() is None
+    await a.command(commands.RemoveMachines(machines=("c",)))
+    await a.end()
+    for site in (b, c):
+        await site.open()
+        await site.listen()
+    await c.command(commands.RemoveMachines(machines=("a",)))
+    await wait_until_async(lambda: a.id in b.node.replica.cluster.removed, what="b to hear of it")
+    await a.open()
+    await a.listen()
+    await wait_until_async(lambda: a.service.dismissed() is not None, what="a to be told")
+    told = str(a.service.dismissed())
+    assert told.startswith("a was removed from the cluster by os:root on c at ")
+    assert ", by a record of c, a machine that was itself removed here (c was removed from the cluster by os:ro" in told
+    assert "give 'clusterconfig removemachine c' on another member too; 'clusterconfig removemachine a' here" in told
+    assert told.endswith("; until then, what is changed here reaches no member that knows of it")
+
+
+async def test_connstatus_says_at_which_step_a_dial_ends(trio: Trio) -> None:
+    """A name that leads nowhere, somebody else's host key, and a member that does not know this machine's key."""
+    a, b, c = trio.sites
+
+    def state_of_c() -> tuple[str, str]:
+        (row,) = [row for row in a.service.connstatus()["machines"] if row["hostname"] == "c"]
+        return row["state"], row["reason"]
+
+    await c.end()
+    await a.command(commands.ChangeCommunication(machine="c", address="nowhere"))
+    await wait_until_async(lambda: state_of_c()[0] == "no such name", 30.0)
+    assert state_of_c()[1].startswith("cannot look up the name in nowhere:22")
+    await a.command(commands.ChangeCommunication(machine="c", address="b"))
+    await wait_until_async(lambda: state_of_c()[0] == "host key changed", 30.0)
+    told = state_of_c()[1]
+    assert Keys.fingerprint(b.keys.host_key_line) in told
+    assert Keys.fingerprint(c.keys.host_key_line) in told
+    await a.command(commands.ChangeCommunication(machine="c", address="c"))
+    # It comes back with keys that nobody knows, as from an older copy of its store.
+    c.transport = MemoryTransport(c.network, "c", Keys.generate())
+    await c.open()
+    await c.listen()
+
+    def states_there() -> set[str]:
+        return {row["state"] for row in c.service.connstatus()["machines"] if row["hostname"] != "c"}
+
+    await wait_until_async(lambda: states_there() == {"authentication failed"}, 30.0)
+
+
+async def test_strangers_are_told_of_in_the_log_and_cannot_fill_it(
+    trio: Trio, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who announced a machine with another one's key finds both keys there."""
+    keys = [Keys.generate() for _ in range(3)]
+    site = trio.a
+    announced = commands.AnnounceMachine(hostname="new", serial="S", key=keys[0].client_key_line)
+    await site.command(announced)
+    door = Doorkeeper(site.node, site.links, plain_verify, site.service.answer_person)
+    door.on_stranger(keys[1].client_key_line, "192.0.2.1:4711")
+    (told,) = caplog.messages
+    prints = [Keys.fingerprint(one.client_key_line) for one in keys]
+    assert told == (
+        f"a machine at 192.0.2.1:4711 was not let in over CCS: its key {prints[1]} is no member's that is known "
+        f"here, and not announced; announced: new with {prints[0]}"
+    )
+    for _ in range(100):
+        door.on_stranger(keys[2].client_key_line, "192.0.2.2:4711")
+    assert len(caplog.messages) < 30
 
 
 async def test_a_machine_that_changes_its_version_is_held_back_by_the_others(trio: Trio) -> None:

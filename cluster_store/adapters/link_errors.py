@@ -119,6 +119,24 @@ def authentication_failed(where: str, who: str) -> LinkError:
     )
 
 
+def another_service(where: str, who: str, wanted: str, found: str) -> LinkError:
+    """What answers at a port lets nobody in because it is not the one that was asked for.
+
+    Args:
+        where: the port.
+        who: was not let in.
+        wanted: ``SSH`` or ``CCS``.
+        found: the same, or the first words of whatever else answers.
+    """
+    if found in ("SSH", "CCS"):
+        why = f"that is the {found} port of a cluster-store, not its {wanted} port"
+        cure = "`cluster-store status` on that machine shows both ports"
+    else:
+        why = f"what answers is an SSH server, but no cluster-store ('{_printable(found)[:_WORDS_CHARS_MAX]}')"
+        cure = f"`cluster-store status` on that machine shows its {wanted} port"
+    return LinkError("unreachable", f"{where} does not let {who} in: {why}", f"Give the other port: {cure}.")
+
+
 def dropped(where: str, why: str) -> LinkError:
     """There was a connection, and now there is none."""
     return LinkError(

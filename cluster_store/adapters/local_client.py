@@ -6,16 +6,24 @@ Light to import, because a ``get`` that asks nobody imports it too.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster_store.core import errors
 from cluster_store.core.errors import ClusterStoreError, StoreError
 
+if TYPE_CHECKING:
+    import socket
+
 #: A join of a large cluster over a slow line takes this long at most, seconds.
 _ANSWER_S = 3600.0
+
+
+#: How long the daemon is waited for without a word, seconds.
+_WORDLESS_S = 5.0
 
 
 #: Room for a socket's path on every system, bytes.
@@ -59,6 +67,7 @@ def call(path: Path, operation: str, arguments: Mapping[str, Any], progress: Cal
             request = {"operation": operation, "arguments": arguments}
             token = login()
             connection.sendall(orjson.dumps(request if token is None else {**request, "login": token}) + b"\n")
+            _tell_of_silence(connection)
             with connection.makefile("rb") as lines:
                 for line in lines:
                     answer = orjson.loads(line)
@@ -72,6 +81,35 @@ def call(path: Path, operation: str, arguments: Mapping[str, Any], progress: Cal
         except (OSError, orjson.JSONDecodeError) as error:
             raise _no_answer() from error
     raise _no_answer()
+
+
+def _tell_of_silence(connection: socket.socket) -> None:
+    """Wait for the daemon's first word; say on standard error, once, that it does not come, and go on waiting."""
+    import select  # noqa: PLC0415
+    import time  # noqa: PLC0415
+
+    begun = time.localtime()
+    # Not select(), which refuses the numbers of files that a program with many open ones has.
+    answers = select.poll()
+    answers.register(connection, select.POLLIN)
+    if not answers.poll(_WORDLESS_S * 1000):
+        sys.stderr.write(
+            f"waiting since {time.strftime('%H:%M:%S', begun)} for the daemon{_process_of(connection)} to answer\n"
+            "Ctrl-C ends only the waiting: what was asked may still be done once the daemon goes on\n"
+        )
+        sys.stderr.flush()
+
+
+def _process_of(connection: socket.socket) -> str:
+    """Return the number of the process that listens at the other end, for a sentence; "" where no system tells."""
+    import socket  # noqa: PLC0415
+    import struct  # noqa: PLC0415
+
+    if not hasattr(socket, "SO_PEERCRED"):
+        return ""
+    who = struct.Struct("3i")
+    process, _, _ = who.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, who.size))
+    return f" (process {process})"
 
 
 def _no_answer() -> StoreError:

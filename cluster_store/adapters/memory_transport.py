@@ -127,6 +127,8 @@ class MemoryTransport:
             raise link_errors.host_key_changed(where, pinned, offered)
         caller = listener.gatekeeper.machine_for_key(self._keys.client_key_line)
         if caller is None:
+            if listener.machines_only:
+                listener.gatekeeper.on_stranger(self._keys.client_key_line, self._host)
             raise link_errors.authentication_failed(where, "this machine")
         here = host_port(self._host, next(self._calls))
         there, back = _Direction(where), _Direction(here)
@@ -146,7 +148,9 @@ class MemoryTransport:
 
         async def log_in(listener: MemoryListener) -> str | None:
             keeper = listener.gatekeeper
-            if user == MACHINE_USER or listener.machines_only or keeper.needs_both(user):
+            if listener.machines_only:
+                raise link_errors.another_service(host_port(host, port), user, "SSH", "CCS")
+            if user == MACHINE_USER or keeper.needs_both(user):
                 return None
             return user if await keeper.check_password(user, password, self._host) else None
 
@@ -158,9 +162,14 @@ class MemoryTransport:
         """Log in as an announced machine, send one request, return the reply."""
 
         async def log_in(listener: MemoryListener) -> str | None:
-            key, keeper = self._keys.client_key_line, listener.gatekeeper
-            name = keeper.machine_for_key(key) or keeper.announced_for_key(key) if listener.machines_only else None
-            return announced_user(name) if name is not None else None
+            key, keeper, who = self._keys.client_key_line, listener.gatekeeper, "this machine"
+            if not listener.machines_only:
+                raise link_errors.another_service(host_port(host, port), who, "CCS", "SSH")
+            name = keeper.machine_for_key(key) or keeper.announced_for_key(key)
+            if name is None:
+                keeper.on_stranger(key, self._host)
+                raise link_errors.authentication_failed(host_port(host, port), who)
+            return announced_user(name)
 
         return await self._ask(host, port, "this machine", log_in, accept_key, request)
 

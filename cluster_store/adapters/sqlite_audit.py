@@ -115,6 +115,14 @@ class SqliteAudit:
             if isinstance(machine, str)
         }
 
+    def ends(self) -> Mapping[int, int]:
+        """Return what the store says of the number of each line's newest record."""
+        return {
+            number: seq
+            for number, seq in self._rows("SELECT number, seq FROM lines")
+            if type(number) is type(seq) is int
+        }
+
     def rows(self) -> Iterator[tuple[Row, Any]]:
         """Yield the log's rows, each with its verdict."""
         query = "SELECT position, id, line, seq, hybrid, learnt, seal, envelope, void FROM records ORDER BY position"

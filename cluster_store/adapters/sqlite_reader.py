@@ -19,7 +19,7 @@ import msgspec
 
 from cluster_store.adapters.sqlite_errors import translated
 from cluster_store.adapters.sqlite_file import open_for_reading
-from cluster_store.adapters.sqlite_rows import SELECT_LANES, SELECT_LINES, line_of, record_blob, record_of, registers_of
+from cluster_store.adapters.sqlite_rows import SELECT_LANES, SELECT_LINES, line_of, record_blob, registers_of
 from cluster_store.adapters.sqlite_schema import transaction
 from cluster_store.core.causality import Line, Removals
 from cluster_store.core.cluster import Cluster
@@ -225,9 +225,14 @@ class StoreReader:
             positions = sorted(position for position in found if position <= last)
         wanted = islice(reversed(positions) if newest_first else positions, limit)
         while page := list(islice(wanted, _PAGE)):
-            places = ", ".join("?" * len(page))
-            rows = self._rows(f"{_SELECT_EVENTS} WHERE position IN ({places}) ORDER BY position {order}", page)
-            yield from map(_event_of, rows)
+            if machine is None:
+                condition, parameters = "BETWEEN ? AND ?", sorted((page[0], page[-1]))
+            else:
+                condition, parameters = f"IN ({', '.join('?' * len(page))})", page
+            yield from map(
+                _event_of,
+                self._rows(f"{_SELECT_EVENTS} WHERE position {condition} ORDER BY position {order}", parameters),
+            )
 
     def voids(self) -> list[StoredEvent]:
         """Return the events that count for nothing, in the order of this log."""
@@ -293,7 +298,8 @@ class StoreReader:
 
 def _event_of(row: tuple[Any, ...]) -> StoredEvent:
     position, record, line, seq, envelope, seal, void, learnt = row
-    return StoredEvent(position, record_of(record), line, seq, envelope, seal or b"", void or "", learnt)
+    # Not by ``record_of``, which would be another call for each event of the log.
+    return StoredEvent(position, record.hex(), line, seq, envelope, seal or b"", void or "", learnt)
 
 
 def _only(found: list[StoredEvent], text: str) -> StoredEvent:

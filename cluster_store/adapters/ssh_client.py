@@ -17,9 +17,11 @@ from cluster_store.adapters import link_errors
 from cluster_store.adapters.keys import Keys
 from cluster_store.adapters.ssh_link import (
     ALGORITHMS,
+    CCS_SERVICE,
     LINK_SUBSYSTEM,
     PACKET_BYTES,
     REQUEST_SUBSYSTEM,
+    SSH_SERVICE,
     WINDOW_BYTES,
     FrameStream,
     SshLink,
@@ -31,6 +33,9 @@ from cluster_store.ports import MACHINE_USER, PeerAddress, host_port
 
 #: What is kept of the other side's first words, to tell people what answers there instead of SSH.
 HEARD_BYTES_MAX = 256
+
+#: Service -> what people call its port.
+_SERVICES = {SSH_SERVICE: "SSH", CCS_SERVICE: "CCS"}
 
 _NO_FILES: dict[str, Any] = {
     "config": None,
@@ -74,7 +79,7 @@ async def ask(
     except UnicodeEncodeError:
         raise InvalidValue("the password is not valid text", "Type it again, or set another one.") from None
     login = {"username": user, "password": password, "client_keys": None, "preferred_auth": ("password",)}
-    return await _ask(_Call(host, port, times), user, login, accept_key, request, times)
+    return await _ask(_Call(host, port, times, SSH_SERVICE), user, login, accept_key, request, times)
 
 
 async def ask_by_key(
@@ -91,7 +96,8 @@ async def ask_by_key(
         "client_keys": [asyncssh.import_private_key(keys.client_private)],
         "preferred_auth": ("publickey",),
     }
-    return await _ask(_Call(host, port, times), "this machine", login, accept_key, request, times)
+    call = _Call(host, port, times, CCS_SERVICE)
+    return await _ask(call, "this machine", login, accept_key, request, times)
 
 
 async def _ask(
@@ -184,7 +190,9 @@ class _Client(asyncssh.SSHClient):
 class _Call:
     """One attempt to reach ``host:port``: every failure of asyncssh and of the network is translated here."""
 
-    def __init__(self, host: str, port: int, times: Times) -> None:
+    def __init__(self, host: str, port: int, times: Times, service: str = "") -> None:
+        """Prepare to call; ``service``: which one is wanted, where it is not all the same."""
+        self._service = service
         self.where = host_port(host, port)
         self._host = host
         self._port = port
@@ -244,6 +252,9 @@ class _Call:
         self._connected = True
         try:
             return await asyncssh.connect(
+                # Named too: of a peer that is gone again the socket cannot say, and asyncssh fails over that.
+                self._host,
+                self._port,
                 sock=connected,
                 client_factory=lambda: self._client,
                 client_version="cluster-store",
@@ -299,7 +310,7 @@ class _Call:
                 fingerprints = (Keys.fingerprint(pinned), Keys.fingerprint(self._client.offered))
                 return link_errors.host_key_changed(self.where, *fingerprints)
             case asyncssh.PermissionDenied():
-                return link_errors.authentication_failed(self.where, who)
+                return self._refused(who)
             case asyncssh.ChannelOpenError():
                 return link_errors.unreachable(self.where, f"it offers no cluster-store service ({error.reason})")
             case asyncssh.ProtocolError() | asyncssh.ProtocolNotSupported():
@@ -308,6 +319,20 @@ class _Call:
                 return link_errors.dropped(self.where, link_errors.reason(error))
             case _:
                 return link_errors.unreachable(self.where, link_errors.reason(error))
+
+    def _refused(self, who: str) -> LinkError:
+        """Return why nobody was let in: it is another service's port, or they are not known."""
+        found = self._answering
+        if self._service in ("", found):
+            return link_errors.authentication_failed(self.where, who)
+        told = _SERVICES.get(found, f"SSH-2.0-{found}")
+        return link_errors.another_service(self.where, who, _SERVICES[self._service], told)
+
+    @property
+    def _answering(self) -> str:
+        """How the other side names itself in SSH's greeting."""
+        greeting = next((line for line in self._client.heard.splitlines() if link_errors.is_ssh(line)), b"")
+        return greeting.partition(b"-")[2].partition(b"-")[2].decode("ascii", "replace")
 
     def _timed_out(self) -> LinkError:
         """Return what was waited for in vain."""

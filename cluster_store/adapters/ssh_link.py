@@ -27,6 +27,8 @@ from cluster_store.core.types import MachineId
 
 LINK_SUBSYSTEM = "cluster-store-link"
 REQUEST_SUBSYSTEM = "cluster-store-request"
+#: How listeners name themselves in SSH's greeting: for people and machines, and where only machines get in (CCS).
+SSH_SERVICE, CCS_SERVICE = "cluster-store-ssh", "cluster-store-ccs"
 
 #: Bytes under way before the receiver has taken them. More would be faster over a far link, where this is the most for
 #: each round trip (0.85 MB/s over a satellite). Less would be safer over a slow one, where the answer to a keepalive

@@ -26,9 +26,11 @@ from cluster_store.adapters.keys import Keys
 from cluster_store.adapters.ssh_conversation import SshConversation, TalkingStream
 from cluster_store.adapters.ssh_link import (
     ALGORITHMS,
+    CCS_SERVICE,
     LINK_SUBSYSTEM,
     PACKET_BYTES,
     REQUEST_SUBSYSTEM,
+    SSH_SERVICE,
     WINDOW_BYTES,
     SshLink,
     Times,
@@ -81,7 +83,7 @@ class SshListener:
                 port,
                 server_factory=lambda: _Guest(self),
                 server_host_keys=[asyncssh.import_private_key(keys.host_private)],
-                server_version="cluster-store",
+                server_version=CCS_SERVICE if self.machines_only else SSH_SERVICE,
                 config=None,
                 encoding=None,
                 line_editor=False,
@@ -224,7 +226,10 @@ class _Guest(asyncssh.SSHServer):
         if self._listener.machines_only:
             # One that was let in and could not fetch the log then asks once more.
             self._announced = self.machine or keeper.announced_for_key(line)
-        return self.machine is not None or self._announced is not None
+        is_known = self.machine is not None or self._announced is not None
+        if not is_known and self._listener.machines_only:
+            keeper.on_stranger(line, self._where)
+        return is_known
 
     def password_auth_supported(self) -> bool:
         return self._is_person and PASSWORD not in self._proven and self._passwords < PASSWORDS_MAX

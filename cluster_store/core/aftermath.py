@@ -45,6 +45,8 @@ class Aftermath(msgspec.Struct, frozen=True):
     let_in: tuple[MachineId, ...]
     #: Register of a user that these wrote -> who else wrote it last; None where nobody did.
     users_before: dict[Path, RecordId | None]
+    #: Whether somebody chose the moment: then whoever removed the machine may have known all of it.
+    chosen: bool = False
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -81,7 +83,8 @@ def aftermaths(known: Known) -> list[Aftermath]:
 def aftermath_since(known: Known, machine: MachineId, moment: RecordId) -> Aftermath:
     """Return what is in question of a machine if only the past of one record, without itself, is in none."""
     since, events = _Search(known, machine, (moment,)).unseen([moment])
-    return _with_those_let_in(known, machine, since, events, ())
+    found = _with_those_let_in(known, machine, since, events, ())
+    return msgspec.structs.replace(found, chosen=True)
 
 
 def _unheard(known: Known, removals: Sequence[RecordId]) -> tuple[MachineId, ...]:

@@ -268,6 +268,11 @@ class Chain:
             )
         ]
 
+    @property
+    def ends(self) -> dict[int, tuple[MachineId, Epoch, int]]:
+        """Each line's machine, epoch and newest number so far, as far as its records tell."""
+        return {line: (head.machine, head.epoch, head.seq) for line, head in self._heads.items()}
+
     def finish(self, count: int, log_hash: bytes) -> list[Fault]:
         """Check what only the whole log shows: its length, its running hash and the last seal of each line."""
         faults = []

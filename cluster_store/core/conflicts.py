@@ -22,6 +22,7 @@ from cluster_store.core.registers import (
     Lane,
     Registers,
     Secret,
+    group_level,
     kind_path,
     machine_level,
     rank,
@@ -232,11 +233,11 @@ def _stood_in(cluster: Cluster, registers: Registers) -> Iterator[Problem]:
     """Rules 1 and 2: name the groups and machines for which a rule decides, because both sides of a cut wrote."""
     for group in cluster.groups.values():
         if registers.standing(Path(f"group/{group.id}/deleted")):
-            name = one_line(group.name)
             yield Problem(
                 "deleted group that lives on",
-                f"the last groups were deleted at the same time, and {name} was the last of them, so it lives on: "
-                f"'clusterconfig renamegroup {name} NAME', with any name, or another group makes that final",
+                f"the last groups were deleted at the same time, and {one_line(group.name)} was the last of them, so "
+                f"it lives on: 'clusterconfig renamegroup {_word(group_level(group.id), cluster)} NAME', with any "
+                "name, or another group makes that final",
                 written_at(registers, f"group/{group.id}/deleted"),
             )
     for machine in cluster.machines.values():
@@ -245,12 +246,18 @@ def _stood_in(cluster: Cluster, registers: Registers) -> Iterator[Problem]:
         deleted = cluster.deleted_groups.get(GroupId(written)) if isinstance(written, str) else None
         if deleted is not None and machine.group in cluster.groups:
             name, group_name = one_line(machine.hostname), one_line(cluster.groups[machine.group].name)
+            words = f"{_word(machine_level(machine.id), cluster)} {_word(group_level(machine.group), cluster)}"
             yield Problem(
                 "machine of a deleted group",
                 f"{name} was put into {one_line(deleted.name)}, which was deleted meanwhile, so it is in {group_name}: "
-                f"'clusterconfig setgroup {name} {group_name}' makes that final",
+                f"'clusterconfig setgroup {words}' makes that final",
                 written_at(registers, f"machine/{machine.id}/group", f"group/{deleted.id}/deleted"),
             )
+
+
+def _word(level: Level, cluster: Cluster) -> str:
+    """Return what a command calls a group or machine: its name, or its id where that is another one's name too."""
+    return one_line(cluster.show_level(level).partition(":")[2])
 
 
 def _ineffective(cluster: Cluster, registers: Registers) -> Iterator[Problem]:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from cluster_store.core import commands, decide_levels, decide_settings
-from cluster_store.core.decide_timers import for_a_while, unless_confirmed
+from cluster_store.core.decide_timers import check_window, for_a_while, unless_confirmed
 from cluster_store.core.decision import Context, Decision, replace, stays
 from cluster_store.core.errors import ClusterStoreError, OverLimit, Refused
 from cluster_store.core.events import Event
@@ -121,6 +121,8 @@ def stage(
     """
     if not isinstance(command, commands.Stageable):
         raise Refused("only changes of settings can be staged", "give the command without staging it")
+    if command.lasts is not None:
+        check_window(command.lasts)
     layered = Layered(context.registers)
     writes, secrets = _played(draft, layered, context)[0]
     decision = _decide(command, layered, context)
@@ -150,6 +152,8 @@ def preview(draft: Sequence[commands.Staged], context: Context) -> Preview:
 
 def commit_config(command: commands.CommitConfig, context: Context) -> Decision:
     """Let all of a draft become one event. Raises Refused where it was made for another state."""
+    if command.confirm_within is not None:
+        check_window(command.confirm_within)
     found = preview(command.staged, context)
     told = {"commands": len(command.staged), "writes": len(found.event.writes) if found.event else 0}
     if found.refused:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -55,9 +55,14 @@ def for_a_while(event: Event, lasting: Mapping[Path, int], context: Context) -> 
     return _covering(event, lasting, told, context) if told else event
 
 
-def _told(kind: str, window: int, paths: tuple[Path, ...], context: Context) -> Told:
+def check_window(window: int) -> None:
+    """Raise Refused where no change could wait for so many milliseconds."""
     if not 0 < window <= TIMER_MAX_MS:
         raise Refused("a change can wait for a year at most, and for a moment at least", "give a time like 10m or 4h")
+
+
+def _told(kind: str, window: int, paths: tuple[Path, ...], context: Context) -> Told:
+    check_window(window)
     boot = context.boot
     until = min(context.now + window, TIME_MAX)
     given = {"kind": kind, "until": until, "window": window, "boot": boot.id, "since": boot.ms}
@@ -161,7 +166,14 @@ def _with_ends(event: Event, over: Sequence[Timer], context: Context) -> Event:
 
 
 def confirm(command: commands.ConfirmConfig, context: Context) -> Decision:
-    """Let changes stay that would go back by themselves. Raises NotFound where one of them does not, or no more."""
+    """Let changes stay that would go back by themselves.
+
+    A value that does not count at the moment is left as it is, timer and all, and told as ``left``.
+
+    Raises:
+        NotFound: one of the changes does not go back by itself, or no more.
+        Refused: nothing of them counts at the moment.
+    """
     timers = context.cluster.timers
     events = dict.fromkeys(map(RecordId, command.events))
     if not events:
@@ -173,36 +185,76 @@ def confirm(command: commands.ConfirmConfig, context: Context) -> Decision:
                 f"{event[:10]} does not go back by itself, or does no more",
                 f"'status' shows what does, 'commitdetail {event[:10]}' what became of it",
             )
+    named = dict.fromkeys(map(Path, command.paths))
+    paths = [path for path in named if valid_path(path) and path.startswith(_SETTINGS)]
+    left = [path for path in paths if _does_not_count(path, events, context)]
+    ended = [timer for timer in over if not any(_stands(timer, path, context) for path in left)]
     writes: list[Write] = []
     secrets: Secrets = {}
-    for path in dict.fromkeys(map(Path, command.paths)):
-        if valid_path(path) and path.startswith(_SETTINGS):
-            write, beside = _confirmed(path, events, command.salt, context)
-            writes += [write] if write is not None else []
-            secrets |= beside
-    params = {"events": list(events)}
-    made = Event("ConfigConfirmed", tuple(writes), params, secrets)
-    return Decision(_with_ends(made, over, context), {"events": list(events), "writes": len(writes)})
+    for path in (path for path in paths if path not in left):
+        write, beside = _confirmed(path, events, command.salt, context)
+        writes += [write] if write is not None else []
+        secrets |= beside
+    if not writes and not ended:
+        key = _named(left[0])
+        raise Refused(
+            f"another change of {key} counts at the moment, so there is nothing to let stay",
+            f"'explain {key}' shows it: confirm this when that is over, or take it back with 'rollbackconfig'",
+        )
+    made = Event("ConfigConfirmed", tuple(writes), {"events": list(events)}, secrets)
+    return Decision(_with_ends(made, ended, context), {"events": list(events), "writes": len(writes), "left": left})
 
 
-def _confirmed(
-    path: Path, events: Mapping[RecordId, None], salt: bytes, context: Context
-) -> tuple[Write | None, Secrets]:
-    """Return the write that puts into the place of a change and of what it covers what the change says."""
+def _own(path: Path, events: Container[RecordId], context: Context) -> list[Lane]:
+    """Return the lanes of some changes that go back by themselves."""
+    timers = context.cluster.timers
     lanes = context.registers.standing(path)
-    own = [lane for lane in lanes if lane.id in events and context.cluster.timers.of(lane.id, path) is not None]
+    return [lane for lane in lanes if lane.id in events and timers.of(lane.id, path) is not None]
+
+
+def _stands(timer: Timer, path: Path, context: Context) -> bool:
+    """Say whether a register still has what a timer is to take back."""
+    return timer.is_about(path) and any(lane.id == timer.event for lane in context.registers.standing(path))
+
+
+def _does_not_count(path: Path, events: Container[RecordId], context: Context) -> bool:
+    """Say whether something else counts in a register where a change stands that goes back by itself.
+
+    To write the change's value anew would put it above what counts now. To let its lane stay and end its timer alone
+    would uncover what it covers, which stood beside it from then on: a conflict that nobody has made.
+    """
+    own = _own(path, events, context)
+    lanes = context.registers.standing(path)
+    if not path.startswith("element/"):
+        return bool(own) and winner(lanes) not in own
+    if _lasting(own) is False:
+        # What is taken out of a set stands beside nothing.
+        return False
+    others = [lane for lane in lanes if context.cluster.timers.of(lane.id, path) is not None and lane not in own]
+    covered = frozenset[RecordId]().union(*(_covered(lane, context) for lane in others))
+    return any(lane.id in covered for lane in own)
+
+
+def _lasting(own: Iterable[Lane]) -> str | bool | None:
+    """Return what a confirmation writes for an element, None where it writes nothing: False takes it out of the set."""
+    lane = element_lane(own)
+    if lane is None or isinstance(lane.value, Secret):
+        return None
+    # A lane that hides others and says nothing itself hid what was in the set.
+    return False if lane.value is None else lane.value
+
+
+def _confirmed(path: Path, events: Container[RecordId], salt: bytes, context: Context) -> tuple[Write | None, Secrets]:
+    """Return the write that puts into the place of a change and of what it covers what the change says."""
+    own = _own(path, events, context)
     gone = {lane.id for lane in own}.union(*(_covered(lane, context) for lane in own))
-    replaced = tuple(lane.id for lane in lanes if lane.id in gone)
+    replaced = tuple(lane.id for lane in context.registers.standing(path) if lane.id in gone)
     if path.startswith("element/"):
-        lane = element_lane(own)
-        known = hiding(lane) if lane is not None else None
-        if known is not None and not known.knocks_out:
-            return Write(path, False, replaced), {}
-        value = KNOCKED_OUT if known is not None else lane.value if lane is not None else None
-        return (Write(path, value, replaced), {}) if lane is not None else (None, {})
-    lane = winner(lanes)
-    if lane is None or lane.id not in gone or lane not in own:
-        # Another value is in force already, and nobody has confirmed that one here.
+        value = _lasting(own)
+        return (Write(path, value, replaced), {}) if value is not None else (None, {})
+    lane = winner(own)
+    if lane is None:
+        # Somebody has changed it for good.
         return None, {}
     if not isinstance(lane.value, Secret):
         return Write(path, lane.value, replaced), {}
@@ -235,7 +287,7 @@ def take_back(command: commands.TakeBack, context: Context) -> Decision:
     writes = [
         Write(path, False, (timer.event,))
         for path in dict.fromkeys(map(Path, command.paths))
-        if timer.is_about(path) and any(lane.id == timer.event for lane in context.registers.standing(path))
+        if _stands(timer, path, context)
     ]
     kind = "ConfirmationTimedOut" if timer.waits_for_a_person else "SettingExpired"
     return Decision(_with_ends(Event(kind, tuple(writes), {"event": timer.event}), [timer], context))

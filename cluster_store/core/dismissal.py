@@ -21,6 +21,7 @@ from cluster_store.core.limits import REASON_CHARS_MAX
 from cluster_store.core.naming import show_removal
 from cluster_store.core.records import decode, fault, seal_is_valid
 from cluster_store.core.state import Draft, State
+from cluster_store.core.types import MachineId
 
 
 class Dismissals:
@@ -29,6 +30,8 @@ class Dismissals:
     def __init__(self) -> None:
         #: How this machine was removed, by a record that a peer showed; its own log need not have it.
         self.shown: Removed | None = None
+        #: The machine whose record that is.
+        self.author = MachineId("")
         #: Link -> the machine that is to be turned away on it, while its record is read.
         self._waiting: dict[int, Removed] = {}
 
@@ -58,6 +61,7 @@ class Dismissals:
             return [Close(link, bye.state, bye.reason or "the peer ended the link without a reason")]
         try:
             self.shown = proven(bye.record, bye.seal, draft, cluster)
+            self.author = decode(bye.record, bye.seal).envelope.machine
         except Malformed as error:
             told = f"the peer says that this machine was removed, without proof: {error.message}"
             return [Close(link, "dropped", told[:REASON_CHARS_MAX])]

@@ -7,13 +7,23 @@ record, so it cannot be shown.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from hashlib import sha256
 from typing import Any, Protocol
 
 import msgspec
 
 from cluster_store.core.cluster import Cluster
 from cluster_store.core.errors import Malformed, StoreCorrupt
-from cluster_store.core.naming import SHORT_ID_DIGITS, counted, excerpt, iso_time, one_line, show_level, show_path
+from cluster_store.core.naming import (
+    SHORT_ID_DIGITS,
+    counted,
+    excerpt,
+    iso_time,
+    one_line,
+    show_level,
+    show_path,
+    tell_level,
+)
 from cluster_store.core.records import Envelope, decode, is_value
 from cluster_store.core.registers import Lane, Secret, Write, WriteValue, split_setting, valid_path
 from cluster_store.core.settings import KNOCKED_OUT
@@ -71,6 +81,35 @@ def read_event(row: Stored) -> Appended:
     if record.id != row.id:
         raise _damaged(row)
     return Appended(row.position, row.line, record, row.void, row.learnt)
+
+
+class Sight(msgspec.Struct, frozen=True, gc=False):
+    """What of an envelope tells which events belong to a past, and what it adds up to."""
+
+    after: tuple[RecordId, ...]
+    hybrid: int
+    machine: MachineId
+    prev: str
+    time: int
+    weak: bool
+    writes: tuple[Write, ...]
+
+
+_sight = msgspec.json.Decoder(Sight)
+
+
+def read_sight(row: Stored) -> Sight:
+    """Return what a past needs of a row, in a fraction of the time of ``read_event``.
+
+    Bytes with the hash that was stored are those that were written, and they were looked at before that.
+    Raises StoreCorrupt where they are others.
+    """
+    if sha256(row.envelope + row.seal).hexdigest() != row.id:
+        raise _damaged(row)
+    try:
+        return _sight.decode(row.envelope)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise _damaged(row) from error
 
 
 def _damaged(row: Stored) -> StoreCorrupt:
@@ -252,7 +291,7 @@ def _written(write: Write, cluster: Cluster) -> str:
         where = show_path(write.path, cluster)
         return f"unset {where}" if write.value in (None, False) else f"{where} = {_shown(write.value)}"
     level, key, element = setting
-    at = f" at {show_level(level, cluster)}"
+    at = f" at {tell_level(level, cluster)}"
     if element is None:
         return f"unset {key}{at}" if write.value in (None, False) else f"set {key} = {_shown(write.value)}{at}"
     verb, preposition = {"add": ("added", "to"), "knock out": ("knocked", "out of")}.get(
@@ -316,7 +355,7 @@ def _config_loaded(envelope: Envelope, cluster: Cluster) -> str:
     settings = [
         setting for write in envelope.writes if valid_path(write.path) and (setting := split_setting(write.path))
     ]
-    levels = dict.fromkeys(show_level(level, cluster) for level, _, _ in settings)
+    levels = dict.fromkeys(tell_level(level, cluster) for level, _, _ in settings)
     count = len(dict.fromkeys(key for _, key, _ in settings))
     return f"loaded {counted(count, 'setting')} from {excerpt(_parameter(envelope, 'source'))} at {', '.join(levels)}"
 

@@ -42,6 +42,12 @@ def show_level(level: Level, cluster: Cluster) -> str:
     return cluster.show_level(level)
 
 
+def tell_level(level: Level, cluster: Cluster) -> str:
+    """Return a level for people who only read: a machine that was removed by its last name, not by its id."""
+    gone = cluster.removed.get(MachineId(level.partition("/")[2]))
+    return f"machine:{gone.hostname} (removed)" if gone is not None and gone.hostname else show_level(level, cluster)
+
+
 def show_event(machine: MachineId, seq: int, record: RecordId, cluster: Cluster) -> str:
     """Return an event as people speak of it: ``mx1#12 (0123456789)``."""
     return f"{cluster.hostname(machine)}#{seq} ({record[:SHORT_ID_DIGITS]})"

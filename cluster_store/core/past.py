@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from cluster_store.core.cluster import Cluster
-from cluster_store.core.history import came_after
-from cluster_store.core.registers import Lane, Secret, Standing, Write
+from cluster_store.core.history import Sight, Stored, read_sight
+from cluster_store.core.registers import Lane, LaneValue, Secret, Standing, lane_key
 from cluster_store.core.rules import read
 from cluster_store.core.state import Appended
 from cluster_store.core.types import MachineId, Path, RecordId
 
 #: Finds a secret's JSON text; None where it never came here or was erased.
 FindSecret = Callable[[Path, RecordId], str | None]
+#: Says whether an event belongs to a past for its own sake.
+Chosen = Callable[[Stored, Sight], bool]
 
 
 class Past(Standing):
@@ -42,9 +44,7 @@ class Past(Standing):
         return self._cluster
 
 
-def past_of(
-    newest_first: Iterable[Appended], chosen: Callable[[Appended], bool], me: MachineId, secret: FindSecret
-) -> Past:
+def past_of(newest_first: Iterable[Stored], chosen: Chosen, me: MachineId, secret: FindSecret) -> Past:
     """Return what the chosen events, and all that they came after, add up to.
 
     Args:
@@ -52,24 +52,34 @@ def past_of(
         chosen: says whether an event belongs to it for its own sake.
         me: the machine that asks.
         secret: finds the texts of the secrets that stood.
+
+    Raises:
+        StoreCorrupt: an event is not what was written.
     """
-    wanted: set[RecordId] = set()
-    replaced: set[tuple[Path, RecordId]] = set()
+    wanted: set[str] = set()
+    replaced: set[str] = set()
     lanes: dict[Path, list[Lane]] = {}
     count = 0
-    for added in newest_first:
-        record = added.record
-        if record.id not in wanted and not chosen(added):
+    for row in newest_first:
+        sight = read_sight(row)
+        record = row.id
+        if record not in wanted and not chosen(row, sight):
             continue
         count += 1
-        wanted.update(came_after(record.envelope))
-        if added.void:
-            continue
-        for write in record.envelope.writes:
+        # It came after the one before it, those that it had seen, and those that it replaces.
+        wanted.discard(record)
+        wanted.add(sight.prev)
+        wanted.update(sight.after)
+        for write in sight.writes:
+            path, value, others = write.path, write.value, write.replaced
+            wanted.update(others)
+            if row.void:
+                continue
             # Those behind it in the log are read already, so nothing else can have replaced it.
-            if not isinstance(write.value, bool) and (write.path, record.id) not in replaced:
-                lanes.setdefault(write.path, []).append(lane_of(added, write, secret))
-            replaced.update((write.path, one) for one in write.replaced)
+            if not isinstance(value, bool) and lane_key(path, record) not in replaced:
+                lanes.setdefault(path, []).append(_lane_of(row, sight, path, value, secret))
+            for one in others:
+                replaced.add(lane_key(path, one))
     return Past(me, {path: tuple(reversed(standing)) for path, standing in lanes.items()}, count)
 
 
@@ -80,34 +90,27 @@ class Moment(msgspec.Struct, frozen=True):
     time: int = 0
 
 
-def belongs(moment: Moment | None, known_by: MachineId | None, me: MachineId) -> Callable[[Appended], bool]:
+def belongs(moment: Moment | None, known_by: MachineId | None, me: MachineId) -> Chosen:
     """Return what says whether an event belongs to a past for its own sake.
 
     Args:
         moment: None is now.
         known_by: None is what everybody wrote; else what this machine knew. Of another machine that is what its own
-            events prove that it had seen. Of this one it is known when it learnt of each.
+            events prove that it had seen. Of this one it is known when it learnt of each. At another machine's event
+            it is what it knew at the time that this event bears.
         me: the machine whose log it is.
     """
     event = moment.event if moment is not None else None
     if event is not None and known_by in (None, event.record.envelope.machine):
         position = event.position
-        return lambda added: added.position == position
+        return lambda row, _: row.position == position
+    time = None if moment is None else event.record.envelope.time if event is not None else moment.time
     if known_by == me:
         # What came into this log up to then.
-        return lambda added: (
-            moment is None or (added.position <= event.position if event is not None else added.learnt <= moment.time)
-        )
-    time = None if moment is None else event.record.envelope.time if event is not None else moment.time
-    return lambda added: (
-        (known_by is None or added.record.envelope.machine == known_by)
-        and (time is None or added.record.envelope.time <= time)
-    )
+        return lambda row, _: time is None or row.learnt <= time
+    return lambda _, sight: (known_by is None or sight.machine == known_by) and (time is None or sight.time <= time)
 
 
-def lane_of(added: Appended, write: Write, secret: FindSecret) -> Lane:
-    """Return the lane that an event put into a register; its write must have a value."""
-    assert not isinstance(write.value, bool)
-    envelope = added.record.envelope
-    text = secret(write.path, added.record.id) if isinstance(write.value, Secret) else None
-    return Lane(added.record.id, write.value, envelope.hybrid, envelope.weak, text=text)
+def _lane_of(row: Stored, sight: Sight, path: Path, value: LaneValue, secret: FindSecret) -> Lane:
+    text = secret(path, row.id) if isinstance(value, Secret) else None
+    return Lane(row.id, value, sight.hybrid, sight.weak, text=text)

@@ -243,7 +243,7 @@ def fault(envelope: Envelope) -> str:
         return f"names {len(envelope.after)} predecessors; the limit is {AFTER_MAX}"
     for text in (envelope.comment, envelope.user, envelope.auth):
         if _is_over(text, COMMENT_BYTES_MAX):
-            return f"its comment or user is over {COMMENT_BYTES_MAX} bytes"
+            return f"has a comment or a user's name over {COMMENT_BYTES_MAX} bytes"
     if not envelope.hybrid or envelope.time > TIME_MAX:
         return "its time is outside the calendar"
     if len(envelope.writes) > WRITES_PER_EVENT_MAX:

@@ -8,7 +8,7 @@ can be acknowledged, up to the newest record of these, so that whatever turns up
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from cluster_store.core import public_keys
 from cluster_store.core.aftermath import Aftermath, Known, admitted, aftermaths
@@ -27,8 +27,30 @@ from cluster_store.core.values import unquote_part
 
 #: What of another machine is told by findings of their own, or is nobody's but its own.
 _TOLD_ELSEWHERE = ("key", "removed", "removal", "acknowledged")
+#: Kinds of events by which somebody gets a hold on the cluster, or loses it.
+_HOLDS = ("MachineAdmitted", "MachineAnnounced", "MachinesRemoved", "UserAdded", "UserChanged")
 #: Names in a sentence; JSON has all.
 _NAMED_MAX = 8
+
+
+def worth_a_look(newest_first: Iterable[Appended], me: MachineId) -> Appended | None:
+    """Return the first of a machine's last events that let somebody in, kept somebody out, or changed a user.
+
+    If the machine was in the wrong hands, whoever removed it may have known of all that, and not that it was wrong.
+    When it let in the machine where that is asked, it was in no wrong hands: or there would be nobody to trust.
+    """
+    found = None
+    for added in newest_first:
+        if me in admitted(added):
+            break
+        if added.record.envelope.kind in _HOLDS and not added.void:
+            found = added
+    return found
+
+
+def holds(found: Iterable[Problem]) -> bool:
+    """Say whether some findings are about who is in the cluster or may log in, and not about settings only."""
+    return any(problem.kind.startswith(("machines ", "users ")) for problem in found)
 
 
 def findings(known: Known, secret: FindSecret) -> list[Problem]:
@@ -102,7 +124,7 @@ class _Redress:
         self, kind: str, text: str, events: Sequence[Appended], *undoing: str, names: Sequence[str] = ()
     ) -> Problem:
         by = "a removed machine" if self._is_removed else "a machine in question"
-        can_be_left = self._is_removed and events
+        can_be_left = self._is_removed and events and not self._about.chosen
         return Problem(
             kind.format(by=by),
             one_line(text),
@@ -130,7 +152,7 @@ class _Redress:
         if not changed:
             return
         authors = dict.fromkeys(added.record.envelope.machine for added in events)
-        machines = " ".join(f"--machine {_named(machine, self._cluster)}" for machine in authors)
+        machines = " ".join(f"--machine {named(machine, self._cluster)}" for machine in authors)
         commands = [f"rollbackconfig {machines} --since {moment[:SHORT_ID_DIGITS]}" for moment in self._about.since]
         yield self._problem(
             "settings of {by}",
@@ -147,7 +169,7 @@ class _Redress:
         members = [machine for machine in self._about.let_in if machine in self._cluster.machines]
         events = [added for added in self._events if any(one in members for one in admitted(added))]
         if members and events:
-            names = [_named(machine, self._cluster) for machine in members]
+            names = [named(machine, self._cluster) for machine in members]
             command = f"clusterconfig removemachine {' '.join(names)}"
             yield self._problem(
                 "machines let in by {by}",
@@ -209,9 +231,9 @@ class _Redress:
     def _others(self) -> Iterator[Problem]:
         events = [added for added in self._events if any(map(self._still_counts, self._other_paths(added)))]
         if events:
-            named = _named(self._about.machine, self._cluster)
+            name = named(self._about.machine, self._cluster)
             since = "".join(f" --since {moment[:SHORT_ID_DIGITS]}" for moment in self._about.since[:1])
-            command = f"log --machine {named}{since}"
+            command = f"log --machine {name}{since}"
             yield self._problem(
                 "other changes by {by}",
                 f"{self._whose(events)} made {counted(len(events), 'other change')}, which "
@@ -242,11 +264,13 @@ class _Redress:
     # --- words ---
 
     def _whose(self, events: Sequence[Appended]) -> str:
-        """Return the machines that wrote some events, and why that is told."""
+        """Return the machines that wrote some events, and why that is told, unless somebody asked for it."""
         authors = dict.fromkeys(added.record.envelope.machine for added in events)
         names = " and ".join(_shown(machine, self._known) for machine in authors)
         gone = _shown(self._about.machine, self._known)
-        return f"{names}, unknown to whoever removed {'it' if names == gone else gone}," if self._is_removed else names
+        if not self._is_removed or self._about.chosen:
+            return names
+        return f"{names}, unknown to whoever removed {'it' if names == gone else gone},"
 
 
 def _user_redress(name: str, was: User | None, now: User | None, *, made: bool) -> tuple[str, list[str]]:
@@ -281,7 +305,7 @@ def _user_redress(name: str, was: User | None, now: User | None, *, made: bool) 
     return " and ".join(told) or f"changed the user {now.name}", commands
 
 
-def _named(machine: MachineId, cluster: Cluster) -> str:
+def named(machine: MachineId, cluster: Cluster) -> str:
     """Return a machine's name for a command: its id where the name is no other's, or no plain word."""
     name = cluster.hostname(machine)
     try:

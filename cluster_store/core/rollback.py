@@ -28,6 +28,7 @@ from cluster_store.core.registers import (
 )
 from cluster_store.core.settings import element_lane
 from cluster_store.core.state import Appended
+from cluster_store.core.timers import Timers, hiding, read_timers
 from cluster_store.core.types import Path, RecordId
 from cluster_store.core.values import unquote_part
 
@@ -50,6 +51,10 @@ class Change(msgspec.Struct, frozen=True):
     then: Lane | None
     #: The standing lanes that go.
     gone: tuple[Lane, ...] = ()
+    #: What else stood before and said something else. It does not come back: an event puts one lane into a register.
+    beside: tuple[Lane, ...] = ()
+    #: Of what is kept: the lanes to be taken back that are seen again once what covers them has gone back.
+    covered: tuple[Lane, ...] = ()
 
 
 class Rollback(msgspec.Struct, frozen=True):
@@ -60,6 +65,8 @@ class Rollback(msgspec.Struct, frozen=True):
     #: Those among the chosen ones that are not about settings alone, or count for nothing.
     left: tuple[Appended, ...]
     changes: tuple[Change, ...]
+    #: Those of which several values stood before: one of them comes back, or is there already.
+    settled: tuple[Change, ...]
     #: What was changed again later, and stays.
     kept: tuple[Change, ...]
     #: Secrets whose values of before are not to be had.
@@ -103,7 +110,9 @@ def plan(
     paths = {path: None for path in written_to if path.startswith(_SETTINGS)}
     written = _written(log, paths)
     later = _later(log, events, written)
+    timers = read_timers(registers)
     changes: list[Change] = []
+    settled: list[Change] = []
     kept: list[Change] = []
     lost: list[Change] = []
     restorations: dict[Path, Restoration] = {}
@@ -112,11 +121,17 @@ def plan(
         undone = back | later.get(path, frozenset())
         before = _standing_of(one for one in written[path] if one.lane.id not in undone)
         gone = tuple(lane for lane in standing if lane.id in undone)
-        change = Change(path, best(path, standing), best(path, before), gone)
+        change = Change(path, best(path, standing), best(path, before), gone, _beside(path, before, standing))
         if not force and path in later:
-            if _said(change.now) != _said(change.then):
-                kept.append(change)
+            under = _under(change, before, standing, back, timers)
+            if under is not None:
+                changes.append(under)
+                restorations[path] = _restoration(under, standing, None)
+            elif _said(change.now) != _said(change.then):
+                covered = timers.covered(path, standing) & back
+                kept.append(msgspec.structs.replace(change, covered=tuple(lane for lane in gone if lane.id in covered)))
             continue
+        settled += [change] if change.beside else []
         if not _alters(change, standing):
             continue
         salted = None
@@ -132,6 +147,7 @@ def plan(
         events=events,
         left=tuple(added for added in picked if added.record.id not in back),
         changes=tuple(change for change in changes if change.path not in needed),
+        settled=tuple(settled),
         kept=tuple(kept),
         lost=tuple(lost),
         restorations=tuple(one for path, one in restorations.items() if path not in needed),
@@ -158,6 +174,27 @@ def best(path: Path, lanes: Iterable[Lane]) -> Lane | None:
 def value_of(lane: Lane | None) -> LaneValue:
     """Return what a register's lane says, None where there is none."""
     return lane.value if lane is not None else None
+
+
+def _beside(path: Path, before: Iterable[Lane], standing: Iterable[Lane]) -> tuple[Lane, ...]:
+    """Return the lanes of before that said something else than the one that comes back, and do not stand."""
+    then = _said(best(path, before))
+    here = {lane.id for lane in standing}
+    return tuple(lane for lane in before if _said(lane) != then and lane.id not in here and hiding(lane) is None)
+
+
+def _under(
+    change: Change, before: Iterable[Lane], standing: tuple[Lane, ...], back: Container[RecordId], timers: Timers
+) -> Change | None:
+    """Return how a change that goes back by itself is taken from under later ones, None where it cannot be.
+
+    What it covers has to stand still: then nothing is put, which would stand beside the later change.
+    """
+    own = tuple(lane for lane in change.gone if lane.id in back)
+    below = {lane.id for lane in standing if lane not in change.gone}
+    if not own or below != {lane.id for lane in before} or any(timers.of(lane.id, change.path) is None for lane in own):
+        return None
+    return Change(change.path, change.now, best(change.path, [lane for lane in standing if lane not in own]), own)
 
 
 def _stands(lane: Lane | None, standing: Iterable[Lane]) -> bool:

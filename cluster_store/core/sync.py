@@ -324,6 +324,13 @@ class Session:
             max(0, line.seq - max(self.durable.get(line.number, 0), line.forked_at)) for line in state.lines.values()
         )
 
+    def holds(self, machine: MachineId, state: State) -> dict[Epoch, int]:
+        """Return the number of the newest record that the peer is known to have of each of a machine's feeds."""
+        lines = ((state.lines[number], seq) for number, seq in self.durable.items())
+        known = [(line.epoch, seq) for line, seq in lines if line.machine == machine]
+        known += [(leaf.epoch, leaf.seq) for leaf in self.unknown if leaf.machine == machine]
+        return {epoch: max(seq for other, seq in known if other == epoch) for epoch, _ in known}
+
     def behind(self, state: State) -> int:
         """Return how many records the peer said it has that are not here."""
         here = _newest(state)

@@ -51,6 +51,9 @@ class Node:
     def announced_for_key(self, client_key: str) -> str | None:
         """Know nobody else."""
 
+    def on_stranger(self, client_key: str, source: str) -> None:
+        """Let them go."""
+
     async def check_password(self, user: str, password: str, source: str) -> bool:
         """Take the one password, and note every one that was tried."""
         self.passwords.append(password)

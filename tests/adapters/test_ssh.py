@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -233,6 +234,36 @@ async def test_what_does_not_speak_our_protocol_is_no_reachable_machine(site: Si
     async with await asyncio.start_server(greet, LOOPBACK, 0) as server:
         with pytest.raises(LinkError) as caught:
             await site.dial(Times(connect=5), server.sockets[0].getsockname()[1])
+    assert caught.value.state in {"unreachable", "dropped"}
+    assert LOOPBACK in caught.value.message
+
+
+async def test_a_peer_that_is_gone_before_the_library_looks_at_the_socket_is_no_fault(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took the connection and reset it: the socket has no peer any more, which is told as any other end."""
+    connecting = asyncssh.connect
+
+    async def late(*words: Any, sock: socket.socket, **more: Any) -> asyncssh.SSHClientConnection:
+        await wait_until_async(lambda: not has_peer(sock))
+        return await connecting(*words, sock=sock, **more)
+
+    def has_peer(sock: socket.socket) -> bool:
+        try:
+            sock.getpeername()
+        except OSError:
+            return False
+        return True
+
+    monkeypatch.setattr(asyncssh, "connect", late)
+    with socket.create_server((LOOPBACK, 0)) as server:
+        dialling = asyncio.create_task(site.dial(Times(connect=30), server.getsockname()[1]))
+        taken, _ = await asyncio.to_thread(server.accept)
+        # Closed so that the connection is reset, not ended.
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        taken.close()
+        with pytest.raises(LinkError) as caught:
+            await dialling
     assert caught.value.state in {"unreachable", "dropped"}
     assert LOOPBACK in caught.value.message
 

@@ -148,3 +148,19 @@ async def test_algorithms_that_only_one_side_has_are_listed(
     failure = await tried(odd, LONG)
     assert failure.state == "unreachable"
     assert [words for words in told if words not in failure.message] == [], failure.message
+
+
+@pytest.mark.parametrize("odd", [{}], indirect=True)
+async def test_an_ssh_server_that_is_no_cluster_store_is_named(odd: int) -> None:
+    """Whoever joins at the port of the system's own SSH server need not look for a mistake in the password."""
+
+    async def accept(_fingerprint: str) -> bool:
+        return True
+
+    transport = SshTransport(Keys.generate(), LONG)
+    for asking in (
+        transport.ask(LOOPBACK, odd, "admin", PASSWORD, accept, {}),
+        transport.ask_by_key(LOOPBACK, odd, accept, {}),
+    ):
+        with pytest.raises(LinkError, match=r"what answers is an SSH server, but no cluster-store \('SSH-2.0-Async"):
+            await asking

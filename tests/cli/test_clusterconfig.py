@@ -54,7 +54,8 @@ def test_what_the_operator_chooses_counts(store: Store, monkeypatch: pytest.Monk
 
 def test_the_cluster_is_shown_as_a_tree(member: Store) -> None:
     """Each group with its machines, each machine with its serial number; JSON has the contract's members."""
-    member.do("clusterconfig", "setgroup", "MX1.example.com", "PARIS")
+    moved = member.run("clusterconfig", "setgroup", "MX1.example.com", "MX1.example.com", "PARIS").expect(0)
+    assert moved.err.startswith("MX1.example.com: now in the group PARIS, event ")
     tree = member.ask("clusterconfig", "list")
     machine = member.ask("machine", "show")
     assert tree["cluster"] == "americas"

@@ -160,8 +160,10 @@ def has_heard(store: Store, other: Store) -> bool:
 
 def about(store: Store) -> Mapping[str, str]:
     """Return what a machine is known by."""
-    told = store.ask("clusterconfig", "prepjoin", "print")
-    return {"$KEY": told["key"], "$SERIAL": told["serial"], "$FINGERPRINT": store.ask("status")["fingerprint"]}
+    with bootstrap.read(store.root) as reader:
+        machine = reader.cluster().machines[reader.me]
+    fingerprint = store.ask("status")["fingerprint"]
+    return {"$KEY": machine.client_key, "$SERIAL": machine.serial, "$FINGERPRINT": fingerprint}
 
 
 SETTINGS: Mapping[str, Setting] = {

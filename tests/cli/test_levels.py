@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
-from cluster_store_cli import modes, prompts
+from cluster_store_cli import modes, prompts, shell
+from cluster_store_cli.session import Session
 
+from cluster_store.core.registers import CLUSTER, group_level, machine_level
+from cluster_store.core.types import GroupId, RecordId
 from tests.cli.stores import Store
 
 MX1 = "mx1.example.com"
@@ -142,15 +146,21 @@ def test_a_machine_that_stands_alone_has_one_level(store: Store) -> None:
 
 
 def test_a_chosen_mode_is_remembered_for_the_next_shell(member: Store) -> None:
-    """Through a change of the group's name; after its deletion it is the cluster's again."""
+    """Through a change of the group's name; after its deletion nothing goes to the cluster in its place."""
     assert member.ask("clustermode") == {"mode": "cluster"}
     outcome = member.run("clustermode", "GROUP:PARIS").expect(0)
     assert outcome.out == "group:paris\n"
-    assert "shells begin in this mode" in outcome.err
+    assert "on this machine begin in this mode until 'clustermode' changes it" in outcome.err
     member.do("clusterconfig", "renamegroup", "paris", "rome")
     assert member.ask("clustermode") == {"mode": "group:rome"}
+    begun = member.run("shell", typed="clustermode\n").expect(0)
+    assert begun.out == "group:rome\n"
+    assert begun.err.startswith("this shell begins in the mode of the group rome, which 'clustermode' chose for ")
     member.do("clusterconfig", "deletegroup", "rome")
-    assert member.ask("clustermode") == {"mode": "cluster"}
+    assert "the group rome, which this session was about, is gone" in member.refuse("clustermode")
+    assert "the group rome, which this" in member.run("shell", typed="set a 1 -m why\n").expect(1).err
+    member.do("clustermode", "cluster")
+    assert member.run("shell", typed="clustermode\n").expect(0).err == ""
     assert (member.root / "modes.json").stat().st_mode & 0o777 == 0o600
 
 
@@ -159,6 +169,55 @@ def test_a_mode_changes_nothing_for_single_commands(member: Store) -> None:
     member.do("clustermode", HERE)
     member.do("set", "a", "1", "-m", "why")
     assert kept(member) == [("a", "cluster", 1)]
+
+
+GONE = "the group paris, which this session was about, is gone\nchoose one with 'clustermode'; nothing was done\n"
+
+
+@pytest.mark.parametrize(
+    "line", ["set a 1 -m why", "set a 1", "unset b -m why", "add c 1 -m why", "clusterset copy b -m why", "clustermode"]
+)
+def test_what_is_about_a_mode_that_is_gone_is_refused(member: Store, line: str) -> None:
+    """Somebody deleted the group, and made another one of its name: neither that one nor the cluster is meant."""
+    member.do("set", "b", "1", "-m", "why")
+    gone = "clustermode group:paris\nclusterconfig renamegroup paris old\nclusterconfig addgroup paris\n"
+    gone += "clusterconfig deletegroup old\nclusterconfig renamegroup paris new\nset own 1 --level cluster -m why\n"
+    outcome = member.run("shell", typed=f"{gone}{line}\n").expect(1)
+    assert outcome.err.endswith(GONE.replace("paris", "old"))
+    assert kept(member) == [("b", "cluster", 1), ("own", "cluster", 1)]
+    assert "nothing is staged" in member.do("diff")
+
+
+def test_a_mode_follows_its_owner_s_name(member: Store) -> None:
+    """That of a group, and of this machine; another group of the old name is not meant."""
+    renamed = "clustermode group:paris\nclusterconfig renamegroup paris rome\nclusterconfig addgroup paris\n"
+    member.do("shell", typed=f"{renamed}set a 1 -m why\nset staged 1\ncommit\n")
+    member.do("shell", typed=f"clustermode {HERE}\nmachine set --hostname mx9.example.com\nset b 1 -m why\n")
+    assert kept(member) == [
+        ("a", "group:rome", 1),
+        ("b", "machine:mx9.example.com", 1),
+        ("staged", "group:rome", 1),
+    ]
+
+
+def test_a_mode_chosen_in_a_shell_is_that_shell_s(member: Store) -> None:
+    """The next one begins at the cluster again."""
+    assert member.do("shell", typed="clustermode group:paris\nclustermode\n") == "group:paris\n" * 2
+    assert member.do("shell", typed="clustermode\n") == "cluster\n"
+    assert not (member.root / "modes.json").exists()
+
+
+def test_the_prompt_says_that_its_mode_is_gone(member: Store) -> None:
+    """And names what it was; a detached machine is named once."""
+    with Session(str(member.root)).read() as reader:
+        cluster, me = reader.cluster(), reader.me
+    assert shell.prompt_of(cluster, me, group_level(GroupId("rome"))) == "(Group rome, gone)> "
+    alone = msgspec.structs.replace(cluster, name="")
+    assert shell.prompt_of(alone, me, CLUSTER) == "(Cluster, gone)> "
+    detached = {me: msgspec.structs.replace(cluster.machines[me], detached=RecordId("r"))}
+    away = msgspec.structs.replace(cluster, machines=detached)
+    assert shell.prompt_of(away, me, machine_level(me)) == f"(Machine {MX1}, detached)> "
+    assert shell.prompt_of(away, me, CLUSTER) == f"(Cluster americas, {MX1} is detached)> "
 
 
 def test_a_mode_that_cannot_be_is_refused(member: Store, store: Store) -> None:

@@ -57,6 +57,21 @@ def test_answers_name_choices(text: str, words: Sequence[str]) -> None:
     assert parse(text, [Choice("a", "a one"), Choice("b", "b two"), Choice("c", "c three")]) == words
 
 
+@pytest.mark.parametrize("word", ["exit", "QUIT", ""])
+def test_menus_are_left_by_several_words(member: Store, terminals: list[Terminal], word: str) -> None:
+    """A question within an operation leads back; help shows the choices again, and nothing typed reaches a terminal."""
+    terminal = Terminal(member, "clusterconfig")
+    terminals.append(terminal)
+    terminal.answers("Answer with nothing to leave.", "help")
+    terminal.answers("Choose the operation you want to perform:", "set\u009b7mgroup")
+    terminal.sees("'set\\x9b7mgroup' is none of them. Answer with nothing to leave.")
+    terminal.answers("", "setgroup")
+    terminal.answers("Which machines are to move?", "help")
+    terminal.answers("1. mx1.example.com", word)
+    terminal.answers("Nothing was done.", word)
+    assert terminal.end() == 0
+
+
 @pytest.mark.parametrize("text", ["", ",", "0", "4", "3-1", "1-9", "x", "-", "1-", "--1"])
 def test_answers_that_name_nothing_are_told(text: str) -> None:
     """The question is asked again."""
@@ -106,6 +121,11 @@ def test_the_shell_offers_the_mode_that_a_command_is_for(member: Store, terminal
     terminal.types("(Cluster americas)> ", "clustermode machine:mx1.example.com")
     terminal.types("(Machine mx1.example.com)> ", "clusterconfig disconnect mx1.example.com")
     terminal.answers("Switch to cluster mode?", "y")
-    terminal.types("(Cluster americas, mx1.example.com is detached)> ", "exit")
-    assert terminal.end() == 0
+    terminal.types("(Cluster americas, mx1.example.com is detached)> ", "clustermode group:paris")
+    terminal.sees("(Group paris, mx1.example.com is detached)> ")
     assert member.ask("get", "smtp.port", "--level", "group:paris")["value"] == 25
+    member.do("clusterconfig", "deletegroup", "paris")
+    terminal.types("", "set smtp.port 26 -m why")
+    terminal.sees("the group paris, which this session was about, is gone")
+    terminal.types("(Group paris, gone, mx1.example.com is detached", "exit")
+    assert terminal.end() == 1

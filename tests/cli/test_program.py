@@ -40,6 +40,37 @@ def test_help_and_version_are_everywhere(words: tuple[str, ...]) -> None:
     assert run(*words, "--version").expect(0).out == f"cluster-store {metadata.version('cluster-store')}\n"
 
 
+@pytest.mark.parametrize("words", [*EVERY, *((family,) for family in FAMILIES)], ids=" ".join)
+def test_what_is_no_text_is_refused_by_every_command(words: tuple[str, ...], store: Store) -> None:
+    """Arguments can hold any bytes; nothing that is kept does."""
+    before = store.state()
+    for given in ("\udcff\udcfe", "caf\udce9"):
+        outcome = store.run(*words, given).expect(2)
+        assert (outcome.out, len(outcome.err.splitlines())) == ("", 2)
+        assert outcome.err.endswith("is not text in UTF-8, and all that a command takes is\nnothing was done\n")
+    assert store.state() == before
+
+
+def test_what_is_no_text_is_refused_in_a_shell(store: Store) -> None:
+    """The lines behind it are read."""
+    outcome = store.run("shell", typed=b"set a 1 -m \xff\nset b \xe2\x82\xac -m why\nget b\n").expect(0)
+    assert outcome.out == '"\u20ac"\n'
+    assert "'\\udcff' is not text in UTF-8" in outcome.err
+
+
+@pytest.mark.parametrize("word", ["interfaceconfig", "sshconfig", "resetconfig", "SETHOSTNAME"])
+def test_a_word_of_the_appliance_leads_to_ours(word: str) -> None:
+    """Which is a command that there is."""
+    told = re.fullmatch(r"there is no command '\w+'; is it (.+)\?\n.*\n", run(word).expect(2).err)
+    assert told is not None
+    assert tuple(told[1].split()[:2]) in EVERY or tuple(told[1].split()[:1]) in EVERY
+
+
+def test_clusterconfig_says_what_its_menus_need(store: Store) -> None:
+    """Nobody is at a terminal where a command is given over SSH."""
+    assert run("clusterconfig").expect(2).err.endswith("Its menus need a terminal: over SSH, 'ssh -t'.\n")
+
+
 def test_the_help_lists_every_command() -> None:
     """Nothing that can be typed is hidden, here and in the families."""
     listed = run("--help").out

@@ -220,7 +220,7 @@ def test_the_prompt_shows_what_is_staged(member: Store) -> None:
     """Behind the conflicts, in a cluster and out of one; whoever leaves is reminded."""
     with Session(str(member.root)).read() as reader:
         cluster, me = reader.cluster(), reader.me
-    assert shell.prompt_of(cluster, me, None, 1, 2) == "(Cluster americas, 1 conflict, 2 staged)> "
+    assert shell.prompt_of(cluster, me, None, ["1 conflict"], 2) == "(Cluster americas, 1 conflict, 2 staged)> "
     alone = msgspec.structs.replace(cluster, name="")
     assert shell.prompt_of(alone, me, None, staged=1) == "mx1.example.com, 1 staged> "
     told = member.run("shell", typed="set a 1\nset b 2\nexit\n").expect(0).err

@@ -204,5 +204,8 @@ def test_the_prompt_counts_what_is_open(mx1: Store) -> None:
     """Whoever works at a prompt sees that something waits for somebody."""
     with StoreReader(mx1.root / "cluster.db") as reader:
         cluster, me = reader.cluster(), reader.me
-    assert shell.prompt_of(cluster, me, None, 0) == "(Cluster ships)> "
-    assert shell.prompt_of(cluster, me, None, shell.waiting(Session(str(mx1.root)))) == "(Cluster ships, 1 conflict)> "
+    assert shell.prompt_of(cluster, me, None) == "(Cluster ships)> "
+    inbox = shell.Inbox()
+    for _ in range(2):
+        told = inbox.told(Session(str(mx1.root)))
+        assert shell.prompt_of(cluster, me, None, told) == "(Cluster ships, 1 conflict)> "

@@ -94,8 +94,10 @@ def test_what_another_machine_knew(mx1: Store, mx2: Store) -> None:
 
 def test_this_machine_knew_what_it_had_learnt(mx1: Store) -> None:
     """Of itself a machine knows when it learnt of each event, also of those that it wrote nothing after."""
-    theirs = banner(mx1, "two")["id"]
-    assert mx1.get("smtp.banner", "--level", "cluster", "--at", theirs, "--as-known-by", "mx1") == "two"
+    theirs = banner(mx1, "two")
+    # At the time that the other one's event bears, this machine had not learnt of it.
+    assert theirs["time"] < theirs["learnt"]
+    assert mx1.get("smtp.banner", "--level", "cluster", "--at", theirs["id"], "--as-known-by", "mx1") == "one"
     learnt = banner(mx1, "two")["learnt"]
     assert mx1.get("smtp.banner", "--level", "cluster", "--at", learnt, "--as-known-by", "mx1") == "two"
 

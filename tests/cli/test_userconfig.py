@@ -19,6 +19,17 @@ def test_no_hash_and_no_password_is_ever_shown(store: Store) -> None:
     assert users == {"admin": False, "bob": True}
 
 
+def test_a_short_password_is_spoken_of(store: Store) -> None:
+    """It is taken all the same: what it has to be is not this program's to say."""
+    new = ["userconfig", "new", "ana", "--role", "guest", "--password-stdin"]
+    assert "that password is short" in store.run(*new, typed="1234567").expect(0).err
+    assert "short" not in store.run("passwd", "ana", "--password-stdin", typed="12345678").expect(0).err
+    assert "that password is short" in store.run("passwd", "ana", "--password-stdin", typed="1").expect(0).err
+    edit = ["userconfig", "edit", "ana", "--password-stdin"]
+    assert "that password is short" in store.run(*edit, typed="1").expect(0).err
+    assert "short" not in store.run("userconfig", "edit", "ana", "--role", "operator").expect(0).err
+
+
 def test_an_edit_without_a_change_is_a_wrong_use(store: Store) -> None:
     """It says how a password is changed at a terminal."""
     outcome = store.run("userconfig", "edit", "admin").expect(2)

@@ -30,6 +30,7 @@ class _Node:
     def __init__(self, known: dict[str, MachineId]) -> None:
         self.known = known
         self.announced: dict[str, str] = {}
+        self.strangers: list[str] = []
         self.both = False
         self.links: asyncio.Queue[Link] = asyncio.Queue()
         self.asked: list[tuple[str, ...]] = []
@@ -41,6 +42,9 @@ class _Node:
 
     def announced_for_key(self, client_key: str) -> str | None:
         return self.announced.get(client_key)
+
+    def on_stranger(self, client_key: str, source: str) -> None:
+        self.strangers.append(client_key)
 
     async def check_password(self, user: str, password: str, source: str) -> bool:
         self.asked.append((user, password, source))
@@ -444,12 +448,13 @@ async def test_nobody_else_gets_in_where_only_machines_do(pair: _Pair) -> None:
     async def accept_key(_fingerprint: str) -> bool:
         return True
 
-    with pytest.raises(LinkError, match="does not let admin in"):
+    with pytest.raises(LinkError, match="does not let admin in: that is the CCS port of a cluster-store, not its SSH"):
         await pair.transports["stranger"].ask(pair.host, doors.port, "admin", PASSWORD, accept_key, {})
-    with pytest.raises(LinkError, match="does not let this machine in"):
+    with pytest.raises(LinkError, match=r"does not let this machine in$"):
         await _ask_by_key(pair, doors.port, "stranger")
+    assert set(pair.node.strangers) == {pair.keys["stranger"].client_key_line}
     pair.node.announced[pair.keys["stranger"].client_key_line] = "mx9"
-    with pytest.raises(LinkError, match="does not let this machine in"):
+    with pytest.raises(LinkError, match="does not let this machine in: that is the SSH port of a cluster-store, not"):
         await _ask_by_key(pair, pair.listener.port, "stranger")
     with pytest.raises(LinkError) as caught:
         await _ask_by_key(pair, doors.port, "stranger", accept=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, TypeVar
@@ -11,11 +11,12 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cluster_store.adapters.memory_log import MemoryLog
+from cluster_store.adapters.sqlite_reader import StoredEvent
 from cluster_store.core.admission import Incoming, Run, Wait, admit, needs_of, split
 from cluster_store.core.errors import Malformed
 from cluster_store.core.records import Envelope, Record, encode, machine_id, record_id, seal_record, secret_hash
 from cluster_store.core.registers import CLUSTER, Secret, Secrets, Write, WriteValue
-from cluster_store.core.state import Draft, Needs, State
+from cluster_store.core.state import Appended, Draft, Needs, State
 from cluster_store.core.types import Epoch, HybridTime, MachineId, Path, RecordId
 
 #: The hybrid time of a first record: some moment of 2023 and no logical counts.
@@ -35,6 +36,22 @@ def finished(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
         result: _Result = stop.value
         return result
     raise AssertionError("the coroutine waits for something")
+
+
+def rows_of(events: Iterable[Appended]) -> Iterator[StoredEvent]:
+    """Yield events as the rows of a store's file."""
+    for added in events:
+        record = added.record
+        yield StoredEvent(
+            position=added.position,
+            id=record.id,
+            line=added.line,
+            seq=record.envelope.seq,
+            envelope=record.data,
+            seal=record.seal,
+            void=added.void,
+            learnt=added.learnt,
+        )
 
 
 class Identity:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 
 from cluster_store.core import commands
-from cluster_store.core.cluster import Cluster
+from cluster_store.core.cluster import Cluster, Removed
 from cluster_store.core.errors import StoreCorrupt
-from cluster_store.core.history import Filter, came_after, describe, read_event, to_json, with_past
+from cluster_store.core.history import Filter, came_after, describe, read_event, read_sight, to_json, with_past
 from cluster_store.core.naming import iso_time, one_line
-from cluster_store.core.records import Record
+from cluster_store.core.records import Record, record_id
 from cluster_store.core.registers import Write
 from cluster_store.core.state import Appended
 from cluster_store.core.types import MachineId, RecordId
@@ -207,6 +207,16 @@ def test_a_kind_of_a_later_version_is_described_by_its_writes() -> None:
     assert describe(event(kind="AnotherOne"), Cluster()) == "nothing"
 
 
+def test_a_machine_that_was_removed_is_called_by_its_last_name() -> None:
+    """Its id, which commands take, is for scripts."""
+    gone = identity("edge").id
+    cluster = Cluster(name="ships", removed={gone: Removed(id=gone, hostname="edge.example.com")})
+    added = event(write(f"setting/machine/{gone}/a", "1"), kind="SettingSet")
+    assert describe(added, cluster) == "set a = 1 at machine:edge.example.com (removed)"
+    assert shown(added, cluster)["writes"][0]["level"] == f"machine:{gone}"
+    assert describe(added, Cluster()) == f"set a = 1 at machine:{gone}"
+
+
 def test_nothing_that_a_member_wrote_reaches_a_terminal_raw() -> None:
     """Names and values with control signs are shown escaped, and long ones are cut."""
     added = event(
@@ -292,7 +302,19 @@ def test_a_damaged_row_is_refused_by_name() -> None:
     record = first_record(ANN)
     row = Row(1, record.id, 1, record.data, record.seal, "", 5)
     assert read_event(row) == Appended(1, 1, record, "", 5)
-    with pytest.raises(StoreCorrupt, match="position 1"):
-        read_event(msgspec.structs.replace(row, seal=bytes(64)))
-    with pytest.raises(StoreCorrupt, match=record.id):
-        read_event(msgspec.structs.replace(row, envelope=b"{}"))
+    sight = read_sight(row)
+    assert {name: getattr(record.envelope, name) for name in sight.__struct_fields__} == msgspec.structs.asdict(sight)
+    for read_row in (read_event, read_sight):
+        with pytest.raises(StoreCorrupt, match="position 1"):
+            read_row(msgspec.structs.replace(row, seal=bytes(64)))
+        with pytest.raises(StoreCorrupt, match=record.id):
+            read_row(msgspec.structs.replace(row, envelope=b"{}"))
+
+
+def test_what_was_never_an_event_is_refused_though_its_hash_fits() -> None:
+    """Neither a wrong shape nor one that is nested too deep for any reader ends in anything but a refusal."""
+    for envelope in (b"{}", b"no JSON", b'{"params":' + b"[" * 100_000):
+        row = Row(1, record_id(envelope, b""), 1, envelope, b"", "", 5)
+        for read_row in (read_event, read_sight):
+            with pytest.raises(StoreCorrupt, match="position 1"):
+                read_row(row)

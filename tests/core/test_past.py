@@ -11,7 +11,7 @@ from cluster_store.core.registers import Lane, Standing
 from cluster_store.core.rules import read
 from cluster_store.core.state import Appended
 from cluster_store.core.types import Path, RecordId
-from tests.core.builders import Store
+from tests.core.builders import Store, rows_of
 from tests.core.histories import History, Step, lanes_of, step_lists
 from tests.replicas import Fleet
 
@@ -51,7 +51,7 @@ def test_a_past_is_the_naive_fold_of_what_it_came_after(steps: list[Step], picks
     def secret(path: Path, record: RecordId) -> str | None:
         return store.log.secrets.get(record, {}).get(path, (b"", None))[1]
 
-    past = past_of(reversed(log), lambda added: added.record.id in ids, store.state.me, secret)
+    past = past_of(rows_of(reversed(log)), lambda row, _: row.id in ids, store.state.me, secret)
     made = [one for one in history.stored if one.id in closure]
     twin = lanes_of(made)
     found = {path: {lane.id: lane for lane in lanes} for path, lanes in past.under("")}
@@ -68,7 +68,7 @@ async def test_the_past_of_everything_is_what_stands_now() -> None:
     await mx2.set("a", "2", secret=True)
     await fleet.pump()
     log = mx1.log.records  # type: ignore[attr-defined]
-    past = past_of(reversed(log), lambda _: True, mx1.id, lambda *_: None)
+    past = past_of(rows_of(reversed(log)), lambda *_: True, mx1.id, lambda *_: None)
     now: dict[Path, dict[RecordId, Lane]] = {}
     for (path, record), lane in mx1.log.lanes.items():  # type: ignore[attr-defined]
         now.setdefault(path, {})[record] = lane

@@ -335,9 +335,9 @@ def nested(depth: int) -> str:
     ("fields", "reason"),
     [
         ({"after": (HASH,) * (limits.AFTER_MAX + 1)}, "names 4097 predecessors"),
-        ({"comment": "é" * (limits.COMMENT_BYTES_MAX // 2 + 1)}, "comment or user is over"),
-        ({"user": "u" * (limits.COMMENT_BYTES_MAX + 1)}, "comment or user is over"),
-        ({"auth": "a" * (limits.COMMENT_BYTES_MAX + 1)}, "comment or user is over"),
+        ({"comment": "é" * (limits.COMMENT_BYTES_MAX // 2 + 1)}, "a comment or a user's name over"),
+        ({"user": "u" * (limits.COMMENT_BYTES_MAX + 1)}, "a comment or a user's name over"),
+        ({"auth": "a" * (limits.COMMENT_BYTES_MAX + 1)}, "a comment or a user's name over"),
         ({"hybrid": 0}, "outside the calendar"),
         ({"time": limits.TIME_MAX + 1}, "outside the calendar"),
         ({"writes": (write("setting/cluster/a", "1"),) * 2}, "writes one register twice"),

@@ -351,7 +351,7 @@ def test_more_feeds_than_a_record_can_name_do_not_stop_anybody(monkeypatch: pyte
 @pytest.mark.parametrize(
     ("command", "error", "words"),
     [
-        (setting("a", comment="x" * 5000), OverLimit, "the change its comment or user is over 4096 bytes"),
+        (setting("a", comment="x" * 5000), OverLimit, "the change has a comment or a user's name over 4096 bytes"),
         (setting("a", comment="\udcff"), InvalidValue, "the change cannot be written down"),
         (commands.AddElements(key="a", elements=('"' + "x" * 2000 + '"',)), OverLimit, "over 1024 bytes"),
         (

@@ -19,7 +19,7 @@ from cluster_store.core.state import Appended
 from cluster_store.core.types import Path, RecordId
 from tests.collisions import registers_of
 from tests.core.agreement import log_of
-from tests.core.builders import finished
+from tests.core.builders import finished, rows_of
 from tests.core.histories import History, Step, step_lists
 from tests.core.test_past import closure_of, stored
 from tests.replicas import Fleet, Machine
@@ -109,7 +109,7 @@ def test_rolling_back_everything_after_a_point_gives_what_was_then(deeds: list[t
             await act(machine, *deed)
         log = list(log_of(machine).records)
         point = begun + at % (len(log) - begun + 1)
-        then = past_of(reversed(log), lambda added: added.position == point, machine.id, lambda *_: None)
+        then = past_of(rows_of(reversed(log)), lambda row, _: row.position == point, machine.id, lambda *_: None)
         now = of_settings(registers_of(machine))
         rollback = await roll_back(machine, lambda added: added.position > point)
         assert of_settings(registers_of(machine)) == of_settings(then)
@@ -205,6 +205,10 @@ def test_the_value_of_before_is_what_stands_of_the_rest(
         assert bool(later) == (change in rollback.kept) or force
         rest = [added for added in writers if added.record.id not in back | later]
         assert said(change.then) == said(best(change.path, standing(rest, change.path)))
+        others = [lane for lane in standing(rest, change.path) if said(lane) != said(change.then)]
+        lost = {lane.id for lane in others} - {lane.id for lane in registers.standing(change.path)}
+        assert {lane.id for lane in change.beside} == lost
+        assert (change in rollback.settled) == (bool(lost) and change in rollback.changes)
         assert {lane.id for lane in change.gone} == {lane.id for lane in registers.standing(change.path)} & (
             back | later
         )

@@ -344,3 +344,73 @@ def test_a_timer_may_only_take_away_what_its_machine_wrote() -> None:
     own = Path(f"timer/{driver.me.id}/0")
     assert "says nothing" in voided(driver, Write(own, None, ()))
     assert voided(driver, Write(BANNER, False, (RecordId(mine),)), **expired) == ""
+
+
+# --- one over the other ---
+
+
+async def test_what_a_shorter_change_covers_is_not_confirmed_beside_it() -> None:
+    """It is refused, and later goes on as ever: no conflict comes of it. Both together can be confirmed."""
+    fleet, anna, _ = await pair()
+    await anna.set("key", "1")
+    long = await set_for(anna, "key", "2", HOUR)
+    short = await set_for(anna, "key", "3", HOUR // 2)
+    with pytest.raises(Refused, match="another change of key counts"):
+        await anna.command(confirming(anna, long, fleet))
+    fleet.now += HOUR // 2
+    await time_out(anna)
+    assert value(anna, "key") == "2"
+    assert not conflicts(registers_of(anna))
+    await anna.command(confirming(anna, long, fleet))
+    fleet.now += HOUR
+    await time_out(anna)
+    assert value(anna, "key") == "2"
+    longer, shorter = await set_for(anna, "key", "4", HOUR), await set_for(anna, "key", "5", HOUR // 2)
+    paths = paths_of(anna, shorter)
+    both = commands.ConfirmConfig(events=(longer, shorter), paths=paths, salt=fleet.fresh(16))
+    await anna.command(both)
+    assert value(anna, "key") == "5"
+    assert not anna.cluster.timers.standing
+    assert short != long
+
+
+async def test_an_element_that_is_removed_for_a_while_is_not_confirmed_into_the_set() -> None:
+    """The rest of the addition is; and what was left goes back when its time is over."""
+    fleet, anna, _ = await pair()
+    command = commands.AddElements(key="hosts", elements=('"h1"', '"h2"'), level="cluster", lasts=HOUR)
+    added = RecordId((await anna.command(command))["event"])
+    removal = commands.RemoveElements(key="hosts", elements=('"h1"',), level="cluster", lasts=HOUR // 2)
+    await anna.command(removal)
+    told = await anna.command(confirming(anna, added, fleet))
+    assert told["left"] == ["element/cluster/hosts/%22h1%22"]
+    assert value(anna, "hosts") == '["h2"]'
+    fleet.now += HOUR // 2
+    await time_out(anna)
+    assert value(anna, "hosts") == '["h1","h2"]'
+    fleet.now += HOUR // 2
+    await time_out(anna)
+    assert value(anna, "hosts") == '["h2"]'
+    assert not anna.cluster.timers.standing
+
+
+async def test_a_covered_change_is_rolled_back_from_under_the_one_that_covers_it() -> None:
+    """When the shorter one is over, what was before both is back; a change for good is kept, and told as covered."""
+    fleet, anna, _ = await pair()
+    await anna.set("key", "1")
+    long = await set_for(anna, "key", "2", HOUR)
+    await set_for(anna, "key", "3", HOUR // 2)
+    log = log_of(anna)
+    plans = plan(lambda: log.records, lambda added: added.record.id == long, registers_of(anna), lambda *_: None)
+    assert not plans.kept
+    await anna.command(commands.RollBackConfig(events=(long,), restorations=plans.restorations))
+    assert value(anna, "key") == "3"
+    fleet.now += HOUR // 2
+    await time_out(anna)
+    assert value(anna, "key") == "1"
+    assert not anna.cluster.timers.standing
+    good = RecordId((await anna.set("key", "4"))["event"])
+    await set_for(anna, "key", "5")
+    log = log_of(anna)
+    plans = plan(lambda: log.records, lambda added: added.record.id == good, registers_of(anna), lambda *_: None)
+    assert not plans.changes
+    assert [[lane.value for lane in change.covered] for change in plans.kept] == [["4"]]

@@ -17,7 +17,7 @@ from tests.core.pair import ABSENT, ADMISSION, ANNA, BANNER, BERT, CLEO, FIRST, 
 LATE = sealed(setting(ADMISSION, '"late"', hybrid=HybridTime(ADMISSION.envelope.hybrid + 100)), ANNA)
 KEY = f"machine/{CLEO.id}/key"
 VOID: dict[str, tuple[Callable[[], Envelope], str]] = {
-    "over a limit": (lambda: setting(JOINED, comment="x" * (COMMENT_BYTES_MAX + 1)), "comment or user is over"),
+    "over a limit": (lambda: setting(JOINED, comment="x" * (COMMENT_BYTES_MAX + 1)), "a comment or a user's name over"),
     "an unknown kind": (lambda: setting(JOINED, kind="CoupAttempted"), "unknown kind 'CoupAttempted'"),
     "a write that its kind does not make": (
         lambda: following(JOINED, kind="GroupAdded", writes=(write(BANNER, '"x"'),)),

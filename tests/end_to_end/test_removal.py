@@ -80,6 +80,7 @@ def test_machines_are_removed_and_go_on_alone(machines: Fleet) -> None:
     assert f"{mx3.hostname} was removed from the cluster by os:" in mx3.status()["removed"]
     assert f"on {mx1.hostname} at 20" in mx3.status()["removed"]
     assert mx3.link(mx1) == "removed"
+    wait_until(lambda: "reaches no member that knows of it" in mx3.output.read_text("utf-8"), PATIENCE_S, what="a log")
     # A peer's word is no reason to leave: that is for whoever administers this machine.
     assert members(mx3) == [mx1.hostname, mx3.hostname]
     mx3.do("clusterconfig", "removemachine", mx3.hostname)

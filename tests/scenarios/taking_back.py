@@ -28,6 +28,7 @@ from cluster_store.core.rules import read
 from cluster_store.core.settings import effective
 from cluster_store.core.types import Path, RecordId
 from tests.core.agreement import known_to, log_of, registers_of
+from tests.core.builders import rows_of
 from tests.replicas import Machine
 
 _ID = re.compile(r"\b[0-9a-f]{10}\b")
@@ -168,6 +169,6 @@ def recalled(machine: Machine, time: int, key: str, known_by: Machine | None) ->
     """Return what a key was at a time, as a machine's own log tells it."""
     records = log_of(machine).records
     wanted = belongs(Moment(None, time), known_by.id if known_by is not None else None, machine.id)
-    past = past_of(reversed(records), wanted, machine.id, lambda *_: None)
+    past = past_of(rows_of(reversed(records)), wanted, machine.id, lambda *_: None)
     found = effective(past, [CLUSTER], key)
     return _text(found.value if found is not None else None)

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from cluster_store.core.records import SEAL_BYTES, Record, decode, encode, seal_record
+from cluster_store.core.records import SEAL_BYTES, Envelope, Record, decode, encode, seal_record
+from cluster_store.core.types import RecordId
 from tests.core.builders import identity, sealed
 from tests.verify.tampering import Copy, last_of, texts
 
@@ -20,15 +21,18 @@ _STEP = 23
 
 
 def flips(value: Any, first: int = 0) -> Iterator[Any]:
-    """Yield a column's value with each of its bytes changed in turn; of a long one some bytes, from ``first`` on."""
+    """Yield a column's value with one bit of each of its bytes changed in turn; of a long one of some, from ``first``.
+
+    Which bit it is goes round, so that all eight have their turn.
+    """
     if isinstance(value, int):
         for place in range(8):
-            changed = value ^ (1 << 8 * place)
+            changed = value ^ (1 << 8 * place + (first + place) % 8)
             yield changed - (1 << 64) if changed >= 1 << 63 else changed
     elif isinstance(value, bytes):
         step = _STEP if len(value) > SEAL_BYTES else 1
         for place in range(first % step, len(value), step):
-            yield value[:place] + bytes((value[place] ^ 1,)) + value[place + 1 :]
+            yield value[:place] + bytes((value[place] ^ 1 << (first + place) % 8,)) + value[place + 1 :]
 
 
 @pytest.mark.parametrize("column", ["id", "line", "seq", "hybrid", "seal", "envelope"])
@@ -139,15 +143,33 @@ def test_reordered_feeds_are_found(copy: Copy) -> None:
 
 
 def test_a_cut_tail_is_found(copy: Copy) -> None:
-    """The newest records cannot be taken away unnoticed, also where the count is lowered with them."""
+    """The newest records cannot be taken away unnoticed, also where the count is lowered with them; they are named."""
+    _, _, lost = last_of(copy)
     copy.do("DELETE FROM records WHERE position = (SELECT count FROM meta)")
     assert "its tail was cut off" in texts(copy.verify())
+    assert f"lost at the end: #{lost.envelope.seq} of mx1" in texts(copy.verify())
     copy.do("UPDATE meta SET count = count - 1")
     report = copy.verify()
     assert "the running hash of the log is another one" in texts(report)
     assert "in the order in which they were appended" in report.trustworthy()
     copy.do("UPDATE meta SET log_hash = ?", running_hash(copy))
     assert "a row of lines" in texts(copy.verify()), "the tables still tell"
+    assert f"lost at the end: #{lost.envelope.seq} of mx1" in texts(copy.verify())
+    copy.do("UPDATE lines SET seq = seq - 1 WHERE number = 1")
+    report = copy.verify()
+    assert "lost at the end" not in texts(report), "now only others know"
+    report.compare("mx2", {lost.envelope.epoch: lost.envelope.seq})
+    assert f"mx2 has #{lost.envelope.seq} of this machine's own feed, and this store has not" in texts(report)
+
+
+def test_a_peer_that_has_no_more_of_the_own_feed_is_no_finding(copy: Copy) -> None:
+    """Whoever is behind, or equal, says nothing against this store; nor is a store without peers suspicious."""
+    _, _, last = last_of(copy)
+    report = copy.verify()
+    report.compare("mx2", {last.envelope.epoch: last.envelope.seq})
+    report.compare("mx3", {last.envelope.epoch: 1})
+    report.compare("mx4", {})
+    assert report.found == 0
 
 
 def test_an_added_record_is_found(copy: Copy) -> None:
@@ -218,18 +240,59 @@ def test_a_record_whose_seal_was_taken_away_is_named(copy: Copy) -> None:
     assert (first.position, first.text) == (position, "no seal vouches for it")
 
 
-def test_a_seal_in_the_middle_is_checked_when_asked_for(copy: Copy) -> None:
-    """A false seal shows, though the feed that went on from it is vouched for by later ones."""
+@pytest.mark.parametrize("every_signature", [False, True])
+def test_a_false_seal_in_the_middle_is_named(copy: Copy, *, every_signature: bool) -> None:
+    """The feed that went on from it names another id; so every seal is checked, and the first bad record is named."""
     rows = copy.rows("SELECT position, envelope, seal FROM records WHERE line = 1 AND seal IS NOT NULL ORDER BY seq")
     position, envelope, seal = rows[1]
     record = decode(envelope, seal)
     forged = seal_record(Record(record.envelope, record.data, b"", record.id), identity("mallory").sign)
     copy.do("UPDATE records SET id = ?, seal = ? WHERE position = ?", bytes.fromhex(forged.id), forged.seal, position)
-    quick, thorough = copy.verify(), copy.verify(every_signature=True)
-    assert quick.first is not None
-    assert quick.first.position == rows[2][0], "what goes on from it names another id"
-    assert thorough.first is not None
-    assert (thorough.first.kind, thorough.first.position) == ("seal", position)
+    report = copy.verify(every_signature=every_signature)
+    assert report.first is not None
+    assert (report.first.kind, report.first.position) == ("seal", position)
+    assert f"up to position {position - 1}" in report.trustworthy()
+
+
+def put(copy: Copy, position: int, record: Record) -> None:
+    """Put another record in the place of one, under an id that fits it."""
+    copy.do(
+        "UPDATE records SET id = ?, envelope = ?, seal = ? WHERE position = ?",
+        *(bytes.fromhex(record.id), record.data, record.seal, position),
+    )
+
+
+@pytest.mark.parametrize("resigned", [False, True])
+@pytest.mark.parametrize("ahead", [2, 3])
+def test_a_forged_record_with_all_hashes_behind_it_set_right_is_named(
+    copy: Copy, ahead: int, *, resigned: bool
+) -> None:
+    """Whoever rewrites a record and the links behind it lacks the key: that record is named, no later one.
+
+    It keeps its seal, or has one of another key; the next one names its new id, and so on to the end of the feed.
+    """
+    query = "SELECT position, envelope, seal FROM records WHERE line = 1 ORDER BY seq DESC LIMIT ?"
+    (position, envelope, seal), *behind = reversed(copy.rows(query, ahead))
+    content = decode(envelope, seal).envelope
+    told = forged_of(msgspec.structs.replace(content, comment="all is well"), seal)
+    if resigned:
+        told = seal_record(msgspec.structs.replace(told, seal=b""), identity("mallory").sign)
+    put(copy, position, told)
+    for place, data, kept in behind:
+        told = forged_of(msgspec.structs.replace(decode(data, kept).envelope, prev=told.id), kept)
+        put(copy, place, told)
+    copy.do("UPDATE lines SET head = ? WHERE number = 1", bytes.fromhex(told.id))
+    copy.do("UPDATE meta SET log_hash = ?", running_hash(copy))
+    report = copy.verify()
+    assert report.first is not None
+    assert (report.first.kind, report.first.position) == ("seal", position)
+    assert f"up to position {position - 1}" in report.trustworthy()
+
+
+def forged_of(content: Envelope, seal: bytes) -> Record:
+    """Return a record of other content under a seal that was made for another one."""
+    data = encode(content)
+    return Record(content, data, seal, RecordId(sha256(data + seal).hexdigest()))
 
 
 def test_a_record_that_a_stranger_wrote_is_named(copy: Copy) -> None:

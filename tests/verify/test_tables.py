@@ -43,7 +43,10 @@ def test_every_changed_column_of_a_table_is_found(copy: Copy, table: str) -> Non
                 report = copy.verify()
                 assert report.found, (table, column, row)
                 assert report.first is None, "the records themselves are what was written"
-                assert report.trustworthy() == "every record; tables and documents can be rebuilt from them"
+                if table == "lines" and column in ("number", "seq"):
+                    assert "but not that all are there" in report.trustworthy(), "it tells of more than is there"
+                else:
+                    assert report.trustworthy() == "every record; tables and documents can be rebuilt from them"
             count += 1
     assert count
 
