@@ -207,7 +207,7 @@ def _warn(told: dict[str, Any]) -> None:
     for change in told["settled"]:
         for lane in change["beside"]:
             what = f"{_key(change)} at {change['level']}: {_said(change, lane['value'])}, {_by(lane)}"
-            note(one_line(f"stood beside it, and does not come back: {what}"))
+            note(one_line(f"stood there too, and does not come back: {what}"))
     for change in told["lost"]:
         shown = one_line(f"{_key(change)} at {change['level']}")
         note(f"left out: the secret {shown}: its value of then is not here, or not for you")

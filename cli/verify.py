@@ -11,6 +11,7 @@ from cluster_store import bootstrap
 from cluster_store.core.chain import Fault
 from cluster_store.core.errors import ClusterStoreError
 from cluster_store.core.naming import counted, one_line
+from cluster_store.core.types import MachineId
 from cluster_store.verify import Report
 from cluster_store.verify import verify as check
 
@@ -43,14 +44,15 @@ def verify(
     return BAD if report.found else DONE
 
 
-def _heard(session: Session) -> dict[str, Any]:
+def _heard(session: Session) -> dict[MachineId, Any]:
     """Return what a running daemon has heard of each peer; nothing where none answers, whatever is wrong with it."""
     try:
         daemon = bootstrap.ask_daemon(session.root, "status")
     except ClusterStoreError as error:
         note(f"not compared with peers: {one_line(error.message)}")
         return {}
-    return {} if daemon is None else daemon["heard"]
+    # A daemon that was started before this program was upgraded tells nothing of it.
+    return {} if daemon is None else daemon.get("heard", {})
 
 
 def _to_json(report: Report) -> dict[str, Any]:

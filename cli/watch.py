@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 import typer
 
-from cluster_store.core.naming import show_level
+from cluster_store.core.naming import one_line, show_level
 from cluster_store.core.registers import LaneValue
 from cluster_store.core.settings import Value, effective_settings
 
@@ -64,7 +64,7 @@ def watch(
 def _changes(session: Session, prefix: str) -> Iterator[Change]:
     """Yield changes for ever; those that come at once are in the order of their keys."""
     before = _look(session, prefix)
-    note(f"watching {prefix or 'every key'}; an interrupt ends it")
+    note(f"watching {one_line(prefix) or 'every key'}; an interrupt ends it")
     while True:
         time.sleep(_INTERVAL_S)
         now = _look(session, prefix, before)

@@ -24,6 +24,7 @@ from cluster_store.adapters.keys import Keys
 from cluster_store.adapters.resolver import SystemResolver
 from cluster_store.adapters.sqlite_log import SqliteLog
 from cluster_store.adapters.store_folder import StoreFolder
+from cluster_store.background import Background
 from cluster_store.core import roles
 from cluster_store.core.cluster import Machine, Removed
 from cluster_store.core.commands import Card, ChangeCommunication, ChangeMachine, RemoveMachines
@@ -111,7 +112,9 @@ async def serve(folder: StoreFolder, ready: Callable[[dict[str, Any]], None]) ->
             # What cannot be written yet is tried again while it serves.
             await timekeeping.carry_out(host.node)
         await host.go_online()
-        housekeeping = asyncio.gather(host.keep_house(), host.keep_small())
+        housekeeping = Background("housekeeping")
+        housekeeping.spawn(host.keep_house())
+        housekeeping.spawn(host.keep_small())
         server = await local_socket.listen(folder.socket, host.answer, host.recognise)
         try:
             ready(host.about())
@@ -119,7 +122,7 @@ async def serve(folder: StoreFolder, ready: Callable[[dict[str, Any]], None]) ->
             if host.node.failure is not None:
                 raise host.node.failure
         finally:
-            housekeeping.cancel()
+            await asyncio.gather(*housekeeping.stop(), return_exceptions=True)
             server.close()
             folder.socket.unlink(missing_ok=True)
     finally:

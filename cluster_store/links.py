@@ -108,15 +108,20 @@ class Links:
         return OpenLink(next(self._numbers), link, dialled=dialled, since=now, aim=aim)
 
     async def _serve(self, opened: OpenLink) -> None:
-        link, before = opened.link, self.by_peer.get(opened.link.peer)
-        if before is not None and not self._outdoes(opened, before):
+        link, rivals = opened.link, self._rivals(opened)
+        if not all(self._outdoes(opened, rival) for rival in rivals):
             opened.left.set()
             await link.close()
             return
         self._open[opened.number] = opened
-        if before is None:
+        if not self.linked(link.peer):
             self.by_peer[link.peer] = opened
             self.status.note(link.peer, "connecting", "")
+        for rival in rivals:
+            if rival is not self.by_peer[link.peer]:
+                # One waits at most to take the place of one that has greeted.
+                rival.left.set()
+                self.close(rival.number, "dropped", "replaced by a newer link")
         sender = asyncio.create_task(opened.send_queued())
         watcher = asyncio.create_task(opened.watch(lambda: self._debt(opened), self.patience))
         try:
@@ -136,7 +141,7 @@ class Links:
             before = self.by_peer.get(link.peer)
             if before is opened:
                 self._left(opened)
-            elif before is not None and opened.state in _REFUSALS:
+            elif before is not None and before.number < opened.number and opened.state in _REFUSALS:
                 # What the peer is refused for now goes for the link from before as well.
                 self.close(before.number, opened.state, opened.reason)
             opened.left.set()
@@ -148,12 +153,17 @@ class Links:
     def _left(self, opened: OpenLink) -> None:
         """Give up a link's place, to one that is about to greet if there is one."""
         peer = opened.link.peer
-        heirs = [other for other in self._open.values() if other.link.peer == peer and not other.closing]
+        heirs = self._rivals(opened)
         if heirs:
             self.by_peer[peer] = heirs[0]
         else:
             del self.by_peer[peer]
             self.status.note(peer, opened.state, opened.reason)
+
+    def _rivals(self, opened: OpenLink) -> list[OpenLink]:
+        """Return the other links to a link's peer that are not to be closed."""
+        others = [other for other in self._open.values() if other.link.peer == opened.link.peer]
+        return [other for other in others if other is not opened and not other.closing]
 
     def _outdoes(self, opened: OpenLink, before: OpenLink) -> bool:
         """Say whether a link has a better right to its peer than one from before: the same at both ends."""
@@ -167,7 +177,7 @@ class Links:
         if opened.closing or session is None or session.hello is None:
             return
         before = self.by_peer.get(peer, opened)
-        if before is not opened and not self._outdoes(opened, before):
+        if before is not opened and not before.closing and not self._outdoes(opened, before):
             self.close(opened.number, "dropped", "there is another link, dialled at the same time")
             return
         self.by_peer[peer] = opened

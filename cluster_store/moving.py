@@ -95,8 +95,8 @@ class Moving:
                     opened.stays = why
                     logger.warning("the link with %s stays where it was: %s", peer, why)
                     await self._node.notify()
-                wait = min(wait * 2, _AGAIN_MAX_S)
             else:
+                # Not the end of it: the new link may fail before it takes the place of the old one.
                 logger.info("the link with %s moves to %s", peer, link.where)
                 self._carrying.carry(link, goal)
-                return
+            wait = min(wait * 2, _AGAIN_MAX_S)

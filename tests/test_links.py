@@ -249,6 +249,11 @@ async def test_connstatus_tells_the_truth(trio: Trio) -> None:
     def row() -> dict[str, object]:
         return next(row for row in trio.a.service.connstatus()["machines"] if row["hostname"] == "b")
 
+    # It has what the other one wrote before, and was told of it; that goes into the check of a store against its peers.
+    own = trio.a.service.status()["heard"][trio.b.id]
+    (said,) = own["own"].values()
+    assert own["behind"] == 0
+    assert said == max(line.seq for line in trio.a.node.replica.state.lines.values() if line.machine == trio.a.id) - 2
     # What is known of it is of the last contact: all that was written since is ahead of it.
     assert (row()["behind"], row()["ahead"]) == (0, 2)
     assert row()["as_of"] == row()["last_contact"] is not None

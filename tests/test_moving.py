@@ -13,6 +13,7 @@ from cluster_store import links, moving
 from cluster_store.core import commands
 from cluster_store.core.errors import LinkError
 from cluster_store.core.types import MachineId
+from cluster_store.dialing import address_of
 from cluster_store.gatekeeper import Doorkeeper
 from cluster_store.ports import Link, PeerAddress
 from tests.sites import Site, plain_verify
@@ -79,9 +80,9 @@ class Moves:
 @pytest.fixture
 def moves(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> Moves:
     """Give the three, who wait for little before they move a link."""
-    monkeypatch.setattr(links, "_SIMULTANEOUS_S", 0.3)
+    monkeypatch.setattr(links, "_SIMULTANEOUS_S", 0.0)
     monkeypatch.setattr(moving, "_FIRST_S", 0.05)
-    monkeypatch.setattr(moving, "_SECOND_S", 1.0)
+    monkeypatch.setattr(moving, "_SECOND_S", 0.5)
     return Moves(trio)
 
 
@@ -179,3 +180,18 @@ async def test_of_two_ends_that_move_a_link_at_once_the_lower_id_s_stays(
     await lower.set("through", "1")
     await upper.has("through", "1")
     assert len(lower.links.by_peer) == len(lower.links.open_peers)
+
+
+async def test_a_link_that_does_not_greet_takes_no_place(trio: Trio, moves: Moves) -> None:
+    """The one that is there goes on, whatever becomes of the new one; of those that wait there is one at most."""
+    before, cluster = moves.numbers(), trio.a.node.replica.cluster
+    silent = [await trio.a.transport.dial(address_of(cluster.machines[trio.b.id], cluster)) for _ in range(2)]
+    for link in silent:
+        assert await link.receive() is not None
+    assert await silent[0].receive() is None
+    await silent[1].close()
+    await wait_until_async(lambda: trio.b.links.open_peers.count(trio.a.id) == 1)
+    await trio.a.set("through", "1")
+    await trio.b.has("through", "1")
+    assert moves.numbers() == before
+    assert not moves.told

@@ -31,10 +31,10 @@ def draw(history: Sequence[tuple[RecordId, Sequence[RecordId]]]) -> Iterator[tup
             yield strands.joint(column, other, "/"), None
             strands.ends[other] = None
         yield strands.row({column: "*"}), event
-        first, *others = children[event] or [None]
-        strands.ends[column] = first
-        ended = -1 if first else column
-        for child in others:
+        following = children[event]
+        strands.ends[column] = following[0] if following else None
+        ended = -1 if following else column
+        for child in following[1:]:
             beginning = strands.free(column)
             yield strands.joint(column, beginning, "\\"), None
             strands.ends[beginning] = child

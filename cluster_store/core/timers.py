@@ -23,8 +23,8 @@ nothing             what was covered stands again: also two values in conflict, 
 ==================  ===================================================================================================
 
 A confirmation is a person's change and a concurrent other change of the same setting is in conflict with it as any two
-are. Where another value than the confirmed change's is in force, a confirmation leaves the change there as it is, timer and
-all: written anew it would count above the other, and without its timer it would stand beside what it covers.
+are. Where another value than the confirmed change's is in force, a confirmation leaves the change there as it is, timer
+and all: written anew it would count above the other, and without its timer it would stand beside what it covers.
 
 An element that is taken out of a set leaves no lane that could cover anything, and an addition that somebody did not
 know of wins over a removal. So a removal with a timer is a lane that names those it hides, see ``Hiding``.

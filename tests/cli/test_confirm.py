@@ -201,4 +201,50 @@ def test_a_time_that_is_none_is_refused(mx1: Store) -> None:
     for text in ("10", "0s", "4 h", "-1h", "1.5h", "99999999d"):
         outcome = mx1.run("set", "banner", "new", f"--for={text}", "-m", "x").expect(2)
         assert "give 90s, 10m, 4h or 2d" in outcome.err
-    assert "a year at most" in mx1.refuse("set", "banner", "new", "--for", "400d", "-m", "x")
+    for words in (
+        ("set", "banner", "new", "--for", "400d", "-m", "x"),
+        ("set", "banner", "new", "--for", "400d"),
+        ("commit", "--confirm-within", "400d"),
+    ):
+        assert "a year at most" in mx1.refuse(*words)
+    assert mx1.ask("status")["staged"] == 0
+
+
+def test_where_nothing_watches_the_time_that_is_said(mx1: Store, clocks: Clocks) -> None:
+    """At once, and by status for what is over: without a daemon it counts until the next command."""
+    told = mx1.run("set", "banner", "new", "--for", "1h", "-m", "x").expect(0).err
+    assert told.splitlines()[1].startswith("no daemon watches the time here")
+    mx1.do("set", "port", "25")
+    assert "no daemon watches" in mx1.run("commit", "-m", "x", "--confirm-within", "10m").expect(0).err
+    assert "no daemon watches" not in mx1.run("set", "port", "26", "-m", "for good").expect(0).err
+    clocks.wall = 1_000_000_000_000
+    mx1.do("set", "other", "1", "--for", "1h", "-m", "long ago")
+    lines = [line for line in mx1.do("status").splitlines() if line.startswith("pending: ")]
+    assert len(lines) == 3
+    assert "2001-09-09T02:46:40.000Z, which is over, to be taken back by mx1.example.com, by " in lines[0]
+
+
+def test_a_draft_says_what_is_for_a_while_and_what_a_timer_took_from_under_it(mx1: Store, clocks: Clocks) -> None:
+    """With the event that did: nobody else changed it, and nothing stands there that would name anybody."""
+    mx1.do("set", "port", "1", "--for", "1h", "-m", "timed")
+    mx1.do("set", "port", "2")
+    mx1.do("set", "rate", "3", "--for", "90s")
+    assert [line.split()[2:] for line in mx1.do("diff").splitlines()[2:4]] == [["2"], ["3", "for", "90s"]]
+    clocks.sleep(HOUR)
+    mx1.do("set", "unrelated", "1", "-m", "any write")
+    expired = next(one for one in events(mx1) if one["kind"] == "SettingExpired")
+    out = mx1.run("commit", "-m", "x").expect(1).out
+    assert "port went back by timer on mx1.example.com#" in out
+    assert f"(event {expired['id'][:10]})" in out
+    assert mx1.ask("diff")["changed_since"][0]["ended"]["event"] == expired["id"]
+
+
+def test_an_addition_is_confirmed_without_what_a_shorter_removal_covers(mx1: Store) -> None:
+    """What is left out is named; the rollback of a covered change shows what goes from under the other."""
+    event = mx1.ask("add", "hosts", "h1", "h2", "--for", "1h", "-m", "a")["event"]
+    mx1.do("remove", "hosts", "h1", "--for", "30m", "-m", "r")
+    assert 'left as it is: machine:mx1.example.com:hosts["h1"]: another' in mx1.run("confirm", event).expect(0).err
+    assert mx1.get("hosts") == ["h2"]
+    event = mx1.ask("set", "rate", "2", "--for", "1h", "-m", "long")["event"]
+    mx1.do("set", "rate", "3", "--for", "1m", "-m", "short")
+    assert "3, without 2 beside or under it" in mx1.do("rollbackconfig", event, "--dry-run")

@@ -8,11 +8,13 @@ Each folder of ``transcripts`` has a stage of its own:
 - ``staging``: the same, with Alice and Bob, who own its files as the owner does.
 - ``joining``: mx1 serves and is the only member of americas with the groups Main_Group and paris; mx2 and mx3 are in no
   cluster. All are on this host.
-- ``by_hostname``: the same in a cluster that goes by hostname: mx1 is localhost, and nobody can look up the others.
+- ``apart``: mx1 and mx2 were cut apart, changed the same things and met again; nobody serves.
+- ``by_hostname``: ``joining`` in a cluster that goes by hostname: mx1 is localhost, and nobody can look up the others.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -30,6 +32,7 @@ from cluster_store.core.roles import GUEST, OPERATOR, Caller
 from tests.cli.daemons import serving
 from tests.cli.stores import Outcome, Store, run
 from tests.cli.transcript import Setting, Stage, comes_to_what_it_did, play
+from tests.collisions import stored_collision
 from tests.core.builders import identity
 from tests.core.keyring import key_line
 from tests.waiting import wait_until
@@ -153,6 +156,13 @@ def by_hostname(folder: Path) -> Iterator[Stage]:
         yield stage
 
 
+@contextmanager
+def apart(folder: Path) -> Iterator[Stage]:
+    """Set the stage of two machines that were cut apart, changed the same things and met again."""
+    asyncio.run(stored_collision(folder))
+    yield Stage({name: Store(folder / name) for name in ("mx1", "mx2")}, {"$FOLDER": str(folder)})
+
+
 def has_heard(store: Store, other: Store) -> bool:
     """Say whether a machine knows what another one does, or has been told that it is no member any more."""
     return store.state() == other.state() or store.ask("status")["removed"] is not None
@@ -172,6 +182,7 @@ SETTINGS: Mapping[str, Setting] = {
     "staging": staging,
     "joining": joining,
     "by_hostname": by_hostname,
+    "apart": apart,
 }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cluster_store import bootstrap
 from cluster_store.adapters.sqlite_reader import StoreReader
 from cluster_store.core.digest import digest, lanes_digest
 from tests.cli.stores import Store
@@ -131,16 +132,46 @@ def test_a_machine_that_never_was_is_refused(mx1: Store) -> None:
     assert "mx1, mx2" in mx1.refuse("log", "--machine", "mx3")
 
 
+def test_verify_compares_with_what_peers_told(mx1: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer with more of this machine's own feed is a finding; one with more of another's is told, and is none."""
+    first, *_, last = (one for one in events(mx1) if one["machine"] == "mx1")
+    peer = next(one["machine_id"] for one in events(mx1) if one["machine"] == "mx2")
+    heard = {peer: {"own": {last["epoch"]: last["seq"]}, "behind": 3}}
+    monkeypatch.setattr(bootstrap, "ask_daemon", lambda *_: {"heard": heard})
+    fine = mx1.run("verify").expect(0)
+    assert "compared with 1 peer" in fine.out
+    assert fine.err == "mx2 has 3 records more, which a link will bring: that is no fault\n"
+    heard[peer]["own"] = {first["epoch"]: last["seq"] + 2}
+    lost = mx1.run("verify").expect(3)
+    assert f"mx2 has #{last['seq'] + 1} to #{last['seq'] + 2} of this machine's own feed" in lost.out
+    assert "but not that all are there" in lost.out
+
+
+def test_a_user_who_changed_nothing_is_told_of(mx1: Store) -> None:
+    """Where nobody changed anything under a name, it is said who did: a user of the system begins with ``os:``."""
+    outcome = mx1.run("log", "--user", "root\x1b[2J").expect(0)
+    assert outcome.out == ""
+    assert outcome.err == "no change is by root\\x1b[2J; there are changes by os:root\n"
+    assert mx1.run("log", "--user", "os:root", "--machine", "mx2", "-n", "0").expect(0).err == ""
+
+
+def test_what_is_quoted_in_a_refusal_is_safe_on_a_terminal(mx1: Store) -> None:
+    """Signs that steer a terminal stand escaped, whoever gave them."""
+    assert r"\x1b[2J" in mx1.refuse("log", "--machine", "\x1b[2J")
+
+
 def test_the_graph_shows_what_was_made_side_by_side(mx1: Store) -> None:
-    """Both sides of the cut stand in columns of their own, and meet again."""
+    """Both sides of the cut fork below what both had seen, stand in columns of their own, and meet again."""
     lines = mx1.do("log", "--graph").splitlines()
     marks = [line for line in lines if "*" in line.split("  ")[0]]
     assert len(marks) == len(events(mx1))
     assert "|\\" in lines
     assert "|/" in lines
     begun, ended = lines.index("|\\"), lines.index("|/")
-    assert all(line.startswith("| *") and " mx2#" in line for line in lines[begun + 1 : ended])
-    assert ended - begun == 3, "two changes of the other side"
+    sides = {"* |": " mx1#", "| *": " mx2#"}
+    assert all(sides[line[:3]] in line for line in lines[begun + 1 : ended])
+    assert ended - begun == 5, "two changes of each side"
+    assert "password" in lines[begun - 1], "the last one that both had seen"
     assert "mx2#" in lines[ended + 1] or "mx1#" in lines[ended + 1]
     assert len([line for line in mx1.do("log", "--graph", "-n", "2").splitlines() if "#" in line]) == 2
     assert mx1.do("log", "--graph", "-n", "0") == ""
@@ -238,7 +269,8 @@ def test_replay_of_a_part_is_what_was_then(mx1: Store, mx2: Store) -> None:
     assert here["records"] == len(events(mx1, "--until", moment))
     assert here["digest"] != mx1.state()[1]
     words = mx1.do("replay", "--until", moment, "--from", moment).splitlines()
-    assert len(words) == 2
+    assert len(words) == 3
+    assert words[2] == "the documents and the envelopes alone come to the same"
     assert moment[:10] in words[0]
 
 
@@ -350,4 +382,4 @@ def test_clustercheck_shows_both_values(mx1: Store, mx2: Store) -> None:
 def test_clustercheck_of_a_quiet_cluster(member: Store) -> None:
     """Where nothing collided, nothing is found and the status says so."""
     assert member.do("clustercheck") == "no conflicts and no problems\n"
-    assert member.ask("clustercheck") == {"conflicts": [], "problems": [], "pending": []}
+    assert member.ask("clustercheck") == {"conflicts": [], "problems": [], "pending": [], "removed": []}

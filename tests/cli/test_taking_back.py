@@ -77,6 +77,7 @@ def test_what_was_changed_again_is_kept_or_forced(member: Store) -> None:
     member.do("set", "a", "2", "-m", "why")
     outcome = member.run("rollbackconfig", "mx1.example.com#4").expect(0)
     assert "kept: a at cluster is 2, by os:" in outcome.err
+    assert "'why' (event " in outcome.err
     assert "before that event it was unset" in outcome.err
     assert "nothing to change" in outcome.err
     assert member.get("a") == 2
@@ -101,6 +102,18 @@ def test_everything_after_a_point_and_all_of_a_machine(mx1: Store) -> None:
     assert "not taken back, being no change of settings alone: mx1#2" in outcome.err
     told = mx1.ask("rollbackconfig", "--to", first, "--dry-run")
     assert not any(one["set_then"] for one in told["changes"])
+
+
+def test_of_several_values_that_stood_those_that_do_not_come_back_are_listed(member: Store) -> None:
+    """A value under one for a while, both of which somebody replaced: who wrote it is told before and after."""
+    member.do("set", "a", "1", "-m", "under")
+    member.do("set", "a", "2", "--for", "1h", "-m", "over")
+    member.do("set", "a", "9", "-m", "enough")
+    listed = "stood there too, and does not come back: a at cluster: 1, by os:"
+    for words in (("--dry-run",), ()):
+        told = member.run("rollbackconfig", "--last", "1", *words).expect(0).err
+        assert [line for line in told.splitlines() if line.startswith(listed) and "'under' (event " in line]
+    assert member.get("a") == 2
 
 
 def banner_of(store: Store, machine: str) -> str:
@@ -197,7 +210,12 @@ def test_each_is_named_once(mx1: Store) -> None:
 def test_a_quiet_pair_has_nothing_open(tmp_path: Path) -> None:
     """Where everybody knew of everything, an override that is older than the cluster's value hides it on purpose."""
     asyncio.run(stored_pair(tmp_path))
-    assert Replica(tmp_path / "mx1").ask("clustercheck") == {"conflicts": [], "problems": [], "pending": []}
+    assert Replica(tmp_path / "mx1").ask("clustercheck") == {
+        "conflicts": [],
+        "problems": [],
+        "pending": [],
+        "removed": [],
+    }
 
 
 def test_the_prompt_counts_what_is_open(mx1: Store) -> None:

@@ -92,6 +92,15 @@ def test_what_another_machine_knew(mx1: Store, mx2: Store) -> None:
     assert "mx9" in mx1.refuse("get", "relay", "--as-known-by", "mx9")
 
 
+def test_what_another_machine_knew_is_said_to_be_a_lower_bound(mx1: Store) -> None:
+    """Of another machine it is known what its own records prove, and up to where; of this one all."""
+    other = mx1.run("get", "smtp.banner", "--as-known-by", "mx2").expect(0)
+    assert "mx2 may have known more" in other.err
+    assert "up to #3 at 20" in other.err
+    assert mx1.run("get", "smtp.banner", "--as-known-by", "mx1").expect(0).err == ""
+    assert mx1.run("get", "smtp.banner", "--at", "mx2#3", "--as-known-by", "mx2").expect(0).err == ""
+
+
 def test_this_machine_knew_what_it_had_learnt(mx1: Store) -> None:
     """Of itself a machine knows when it learnt of each event, also of those that it wrote nothing after."""
     theirs = banner(mx1, "two")

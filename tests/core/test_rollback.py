@@ -312,6 +312,24 @@ async def test_events_about_the_membership_are_left() -> None:
     assert len(machine.cluster.groups) == 2
 
 
+@pytest.mark.parametrize("ending", ["9", "2"])
+async def test_a_conflict_that_somebody_ended_is_listed_where_it_does_not_come_back(ending: str) -> None:
+    """The value that counted comes back, or is there still; the other one is told."""
+    fleet = Fleet()
+    anna, bert = await fleet.fleet_of("anna", "bert")
+    await fleet.cut(anna, bert)
+    await anna.set("a", "1")
+    await bert.set("a", "2")
+    await fleet.connect(anna, bert)
+    await fleet.pump()
+    assert value(anna, "a") == "2"
+    event = (await anna.set("a", ending))["event"]
+    rollback = await roll_back(anna, named(event))
+    assert [value_of(change.then) for change in rollback.changes] == (["2"] if ending == "9" else [])
+    assert [[lane.value for lane in change.beside] for change in rollback.settled] == [["1"]]
+    assert value(anna, "a") == "2"
+
+
 async def test_a_plan_that_is_out_of_date_is_refused() -> None:
     """Where somebody wrote since, nothing is taken back."""
     machine = await one_machine()

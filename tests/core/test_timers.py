@@ -301,7 +301,11 @@ _ACTIONS = {
     "meet": Story.meet,
 }
 _STEPS = st.lists(
-    st.tuples(st.sampled_from([*_ACTIONS, "commit", "confirm", "cover", "meet", "meet"]), st.integers(0, 2), st.integers(0, 83)),
+    st.tuples(
+        st.sampled_from([*_ACTIONS, "commit", "confirm", "cover", "meet", "meet"]),
+        st.integers(0, 2),
+        st.integers(0, 83),
+    ),
     max_size=25,
 )
 

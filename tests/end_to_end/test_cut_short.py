@@ -50,7 +50,7 @@ def test_a_join_cut_short_leaves_the_joiner_as_it_was(machines: Fleet) -> None:
         joiner.do(*words, typed=PASSWORD + "\n")
     converged(mx1, joiner)
     mx1.verify()
-    assert joiner.ask("clustercheck") == {"conflicts": [], "problems": [], "pending": []}
+    assert joiner.ask("clustercheck") == {"conflicts": [], "problems": [], "pending": [], "removed": []}
 
 
 def test_a_daemon_killed_while_it_joins_can_join_again_or_has_joined(machines: Fleet, member: Machine) -> None:

@@ -264,7 +264,8 @@ class _Nowhere:
 @edge("OUTBOX_MESSAGES_MAX")
 def _outbox(more: int) -> bool:
     async def put() -> bool:
-        opened = OpenLink(1, _Nowhere(), dialled=True, since=0.0)  # type: ignore[arg-type] # nothing is sent
+        nowhere: Any = _Nowhere()  # nothing is sent
+        opened = OpenLink(1, nowhere, dialled=True, since=0.0, aim=None)
         for count in range(OUTBOX_MESSAGES_MAX + more):
             opened.put(Ack(count))
         return not opened.closing
