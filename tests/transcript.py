@@ -37,7 +37,8 @@ PATIENCE_S = 40.0
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PROMPT = re.compile(r"(\w*)\$ (.*)")
 _LOOKING = re.compile(
-    r"(?:\S+ )?(?:clusterconfig )?(?:get|status|list|connstatus|clustercheck|explain|log|showconfig|communication$)\b"
+    r"(?:\S+ )?(?:clusterconfig )?"
+    r"(?:get|status|list|connstatus|clustercheck|explain|log|showconfig|verify|communication$)\b"
 )
 #: Forms that are never bound: two times or counts may be equal, or not.
 _UNBOUND = ("time", "count")

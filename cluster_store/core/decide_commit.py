@@ -34,7 +34,8 @@ from cluster_store.core.types import Path, RecordId
 
 #: Whatever is staged is later than all that stands.
 _LATEST = 1 << 62
-_DECIDERS: dict[type[commands.Command], Callable[[Any, Context], Decision]] = {
+#: How what can be staged is decided.
+DECIDERS: dict[type[commands.Command], Callable[[Any, Context], Decision]] = {
     commands.SetSetting: decide_settings.set_setting,
     commands.UnsetSetting: decide_settings.unset_setting,
     commands.AddElements: decide_settings.add_elements,
@@ -227,7 +228,7 @@ def _played(draft: Sequence[commands.Staged], layered: Layered, context: Context
 
 
 def _decide(command: commands.Command, layered: Layered, context: Context) -> Decision:
-    decision = _DECIDERS[type(command)](command, msgspec.structs.replace(context, registers=layered))
+    decision = DECIDERS[type(command)](command, msgspec.structs.replace(context, registers=layered))
     if isinstance(command, _PUTTING) and command.level is not None and decision.event is not None:
         # It was staged for somebody to see, and they may be gone by now.
         decide_levels.refuse_gone(context.cluster.level(command.level), decision.result["level"], context)
