@@ -13,6 +13,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from benchmarks.harness import WrongAnswer
+from benchmarks.servers import end
 from benchmarks.workload import Change
 from cluster_store.adapters import local_client
 from cluster_store.adapters.sqlite_reader import StoreReader
@@ -50,12 +51,7 @@ def launched(store: Path) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(_PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
         if process.stdout is not None:
             process.stdout.close()
 

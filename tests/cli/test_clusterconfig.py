@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cluster_store_cli import clusterconfig
 
 from tests.cli.stores import Store
 
@@ -100,3 +102,21 @@ def test_an_operation_shows_its_event_where_json_is_asked_for(member: Store) -> 
     assert added["changed"] is True
     assert len(added["event"]) == 64
     assert member.ask("clusterconfig", "setgroup", "mx1.example.com", "Main_Group")["changed"] is False
+
+
+def test_groups_with_one_name_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each is shown with its id, which commands take, and with its own machines."""
+    machine = {"hostname": "mx1", "serial": "S1", "detached": False, "pending": False, "removed": False}
+    groups: list[dict[str, Any]] = [
+        {"name": name, "id": f"{name}-id", "machines": []} for name in ("Twin", "twin", "Alone")
+    ]
+    groups[0]["machines"] = [machine]
+    clusterconfig._print_tree({"cluster": "ships", "groups": groups})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.strip("├└─│ ") for line in lines] == [
+        "Cluster ships",
+        "Group Twin (Twin-id)",
+        "mx1 (serial number S1)",
+        "Group twin (twin-id)",
+        "Group Alone",
+    ]

@@ -18,6 +18,7 @@ from cluster_store.core.effects import (
     Effect,
     Hello,
     Input,
+    LinkDown,
     LinkUp,
     LogRead,
     Message,
@@ -34,7 +35,7 @@ from cluster_store.core.records import Record
 from cluster_store.core.replica import Replica
 from cluster_store.core.state import State
 from cluster_store.core.types import Epoch, MachineId
-from tests.core.builders import finished, identity, incoming
+from tests.core.builders import beginning, finished, identity, incoming, sealed
 from tests.core.desk import SALT, card
 
 _Effect = TypeVar("_Effect", bound=Effect)
@@ -201,3 +202,15 @@ def founder(name: str = "anna") -> Driver:
 def caught_up(driver: Driver) -> bool:
     """Say whether a machine has said that it has sent all it had."""
     return any(isinstance(message, CaughtUp) for message in driver.sent)
+
+
+def with_bert() -> tuple[Driver, Record]:
+    """Return a machine whose cluster Bert has joined, without a link, and his first record."""
+    driver, bert = founder(), identity("bert")
+    driver.do(commands.AdmitMachine(card=card("bert")))
+    first = sealed(beginning(bert, driver.records[-1]), bert)
+    driver.greet(bert.id)
+    driver.offer(first)
+    driver.feed(LinkDown(1))
+    driver.effects.clear()
+    return driver, first

@@ -12,24 +12,12 @@ from cluster_store.core.effects import Bye, LinkDown, LogRead, Read
 from cluster_store.core.limits import REASON_CHARS_MAX
 from cluster_store.core.records import Record
 from cluster_store.core.registers import Write
-from tests.core.builders import beginning, following, identity, sealed, unsealed, write
+from tests.core.builders import following, identity, sealed, unsealed, write
 from tests.core.desk import card
-from tests.core.driving import Driver, founder, hello, setting
+from tests.core.driving import Driver, hello, setting, with_bert
 from tests.replicas import Fleet
 
 ANNA, BERT, CLEO, DORA = identity("anna"), identity("bert"), identity("cleo"), identity("dora")
-
-
-def with_bert() -> tuple[Driver, Record]:
-    """Return a machine in a cluster with Bert, and Bert's first record, which it has."""
-    driver = founder()
-    driver.do(commands.AdmitMachine(card=card("bert")))
-    first = sealed(beginning(BERT, driver.records[-1]), BERT)
-    driver.greet(BERT.id)
-    driver.offer(first)
-    driver.feed(LinkDown(1))
-    driver.effects.clear()
-    return driver, first
 
 
 def gone(machine: str = ANNA.id) -> tuple[Write, ...]:

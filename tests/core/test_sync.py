@@ -29,23 +29,10 @@ from cluster_store.core.effects import (
 from cluster_store.core.limits import BATCH_BYTES_TARGET, BATCH_RECORDS_MAX, FRAME_BYTES_MAX, VALUE_BYTES_MAX
 from cluster_store.core.records import Record
 from cluster_store.core.sync import WINDOW
-from tests.core.builders import beginning, finished, following, identity, incoming, sealed, write
-from tests.core.desk import card
-from tests.core.driving import READ_RECORDS, Driver, caught_up, founder, hello, setting
+from tests.core.builders import finished, following, identity, incoming, sealed, write
+from tests.core.driving import READ_RECORDS, Driver, caught_up, hello, setting, with_bert
 
 BERT, CLEO = identity("bert"), identity("cleo")
-
-
-def with_bert() -> tuple[Driver, Record]:
-    """Return a machine whose cluster Bert has joined, without a link, and his first record."""
-    driver = founder()
-    driver.do(commands.AdmitMachine(card=card("bert")))
-    first = sealed(beginning(BERT, driver.records[-1]), BERT)
-    driver.greet(BERT.id)
-    driver.offer(first)
-    driver.feed(LinkDown(1))
-    driver.effects.clear()
-    return driver, first
 
 
 def batches(driver: Driver) -> list[list[bytes]]:

@@ -25,6 +25,7 @@ from cluster_store.simulation.rehearsal import Rehearsal
 from cluster_store.simulation.run import Run
 from cluster_store.simulation.transcript import History
 from tests.collisions import stored_collision
+from tests.core.builders import rows_of
 
 
 class DiskAsLog:
@@ -40,18 +41,7 @@ class DiskAsLog:
         return nullcontext()
 
     def events(self) -> Iterator[StoredEvent]:
-        for added in self.disk.records:
-            record = added.record
-            yield StoredEvent(
-                position=added.position,
-                id=record.id,
-                line=added.line,
-                seq=record.envelope.seq,
-                envelope=record.data,
-                seal=record.seal,
-                void=added.void,
-                learnt=added.learnt,
-            )
+        return rows_of(self.disk.records)
 
     def secret(self, path: Path, record: RecordId) -> str | None:
         found = self.disk.secrets.get(record, {}).get(path)
